@@ -1,0 +1,7 @@
+//! What both ends of the tunnel share: endpoints, sockets, the relay and the accept loop.
+//!
+//! It knows nothing of HSMs and nothing of policy.
+
+pub mod destination;
+pub mod endpoint;
+pub mod host;
