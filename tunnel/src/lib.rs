@@ -2,6 +2,13 @@
 //!
 //! It knows nothing of HSMs and nothing of policy.
 
+pub mod buffer;
+pub mod connect;
 pub mod destination;
 pub mod endpoint;
 pub mod host;
+pub mod listener;
+pub mod relay;
+pub mod stream;
+pub mod tcp;
+pub mod vsock;

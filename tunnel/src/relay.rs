@@ -1,0 +1,293 @@
+//! The relay: copies bytes between two streams until both directions are done.
+//!
+//! The two directions are independent. A half-close is passed on, and neither direction ends the
+//! other. A clean end of file is only ever delivered where one was seen: an error, a time-out or
+//! a peer that vanishes ends both streams by an abort (see [`Stream`]).
+
+mod direction;
+mod linger;
+
+use std::fmt;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::buffer::Buffer;
+use crate::stream::Stream;
+use direction::Direction;
+pub use linger::Lingering;
+
+/// How long a tunnel may be quiet.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// With both directions open; `None` for ever.
+    pub idle: Option<Duration>,
+    /// With one direction done, counted from the last byte or from the half-close, whichever
+    /// came later.
+    pub half_close: Duration,
+}
+
+/// Two streams, and what is on its way between them.
+#[derive(Debug)]
+pub struct Relay {
+    client: Stream,
+    upstream: Stream,
+    sent: Direction,
+    received: Direction,
+}
+
+impl Relay {
+    /// A relay that has not moved anything yet.
+    #[must_use]
+    pub fn new(client: Stream, upstream: Stream) -> Self {
+        Self { client, upstream, sent: Direction::default(), received: Direction::default() }
+    }
+
+    /// Sends `first` ahead of what the client says; its first `overhead` bytes are not counted as
+    /// sent.
+    pub fn send_first(&mut self, first: Buffer, overhead: usize) {
+        self.sent.put_first(first, overhead);
+    }
+
+    /// Delivers `first` to the client ahead of what upstream says; its first `overhead` bytes are
+    /// not counted as received.
+    pub fn receive_first(&mut self, first: Buffer, overhead: usize) {
+        self.received.put_first(first, overhead);
+    }
+
+    /// Relays what the client says while `parse` reads the head of what upstream says.
+    ///
+    /// `parse` gets all bytes so far, and answers what it made of them and how many it used;
+    /// `None` asks for more. The rest is delivered to the client.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], after which the tunnel is of no use; dropping it aborts both streams.
+    pub async fn open<T, E>(
+        &mut self,
+        mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
+    ) -> Result<T, OpenError<E>> {
+        let mut head = Buffer::take();
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
+                return Poll::Ready(Err(OpenError::Client(error)));
+            }
+            loop {
+                match self.upstream.poll_read(cx, &mut head) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(OpenError::Upstream(error))),
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Err(OpenError::Upstream(
+                            io::ErrorKind::UnexpectedEof.into(),
+                        )));
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                }
+                if let Some((value, used)) = parse(head.filled()).map_err(OpenError::Head)? {
+                    head.consume(used);
+                    let rest = std::mem::replace(&mut head, Buffer::take());
+                    self.received.put_first(rest, 0);
+                    return Poll::Ready(Ok(value));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Relays until both directions are done, a stream fails, a time-out passes or `stop` is
+    /// ready. Then both streams are closed: cleanly if the outcome is [`Outcome::Finished`], else
+    /// by an abort.
+    ///
+    /// An abort may have to wait, for twice [`Timeouts::half_close`] at the most: see
+    /// [`Lingering`].
+    pub async fn run<R>(
+        mut self,
+        timeouts: Timeouts,
+        stop: impl Future<Output = R>,
+    ) -> (Summary<R>, Lingering) {
+        let outcome = self.copy(timeouts, stop).await;
+        let (sent, received) = (self.sent.bytes(), self.received.bytes());
+        let limit = timeouts.half_close * 2;
+        let lingering = match outcome {
+            Outcome::Finished => {
+                self.client.finish();
+                self.upstream.finish();
+                Lingering::none()
+            }
+            Outcome::Aborted(side, _) => Lingering::abort(self, Some(side), limit),
+            Outcome::HalfCloseTimeout | Outcome::IdleTimeout | Outcome::Stopped(_) => {
+                Lingering::abort(self, None, limit)
+            }
+        };
+        (Summary { outcome, sent, received }, lingering)
+    }
+
+    async fn copy<R>(&mut self, timeouts: Timeouts, stop: impl Future<Output = R>) -> Outcome<R> {
+        let mut stop = pin!(stop);
+        let mut quiet = Quiet::new();
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(reason) = stop.as_mut().poll(cx) {
+                return Poll::Ready(Outcome::Stopped(reason));
+            }
+            let moved = self.moved();
+            if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
+                return Poll::Ready(self.aborted(Side::Client, error));
+            }
+            if let Poll::Ready(Err(error)) = self.poll_received(cx) {
+                return Poll::Ready(self.aborted(Side::Upstream, error));
+            }
+            let half_closed = match (self.sent.is_over(), self.received.is_over()) {
+                (true, true) => return Poll::Ready(self.ended()),
+                (sent, received) => sent || received,
+            };
+            let active = self.moved() != moved;
+            match quiet.poll_elapsed(cx, timeouts, half_closed, active) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) if half_closed => Poll::Ready(Outcome::HalfCloseTimeout),
+                Poll::Ready(()) => Poll::Ready(Outcome::IdleTimeout),
+            }
+        })
+        .await
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sent.poll(cx, &mut self.client, &mut self.upstream, &self.received)
+    }
+
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.received.poll(cx, &mut self.upstream, &mut self.client, &self.sent)
+    }
+
+    fn moved(&self) -> u64 {
+        self.sent.moved() + self.received.moved()
+    }
+
+    /// The outcome when a side's stream has failed or vanished.
+    fn aborted<R>(&mut self, side: Side, error: io::Error) -> Outcome<R> {
+        // A failed write came first, and says more.
+        match self.ended() {
+            Outcome::Finished => Outcome::Aborted(side, error),
+            failed_write => failed_write,
+        }
+    }
+
+    /// The outcome when nothing more will move.
+    fn ended<R>(&mut self) -> Outcome<R> {
+        if let Some(error) = self.sent.take_error() {
+            Outcome::Aborted(Side::Upstream, error)
+        } else if let Some(error) = self.received.take_error() {
+            Outcome::Aborted(Side::Client, error)
+        } else {
+            Outcome::Finished
+        }
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Debug)]
+pub struct Summary<R> {
+    /// Why.
+    pub outcome: Outcome<R>,
+    /// Bytes from the client that upstream's socket took, exact also after an error.
+    pub sent: u64,
+    /// Bytes from upstream that the client's socket took, exact also after an error.
+    pub received: u64,
+}
+
+/// Why a tunnel ended.
+#[derive(Debug)]
+pub enum Outcome<R> {
+    /// One side failed, or vanished.
+    Aborted(Side, io::Error),
+    /// Both directions reached their end.
+    Finished,
+    /// Nothing moved for [`Timeouts::half_close`] after one direction was done.
+    HalfCloseTimeout,
+    /// Nothing moved for [`Timeouts::idle`].
+    IdleTimeout,
+    /// The tunnel was told to stop.
+    Stopped(R),
+}
+
+/// One of a tunnel's two ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// Who connected.
+    Client,
+    /// What was connected to.
+    Upstream,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        })
+    }
+}
+
+/// Why the head of what upstream says could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError<E> {
+    /// The client failed meanwhile.
+    #[error("client failed")]
+    Client(#[source] io::Error),
+    /// The head makes no sense.
+    #[error("unusable answer")]
+    Head(#[source] E),
+    /// Upstream failed, or ended before the head did.
+    #[error("upstream failed")]
+    Upstream(#[source] io::Error),
+}
+
+/// Watches for quiet. It arms no timer for a tunnel that may be idle for ever.
+#[derive(Debug)]
+struct Quiet {
+    since: Instant,
+    half_closed: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        Self { since: Instant::now(), half_closed: false, timer: None }
+    }
+
+    /// Ready once nothing was active for as long as is allowed.
+    fn poll_elapsed(
+        &mut self,
+        cx: &mut Context<'_>,
+        timeouts: Timeouts,
+        half_closed: bool,
+        active: bool,
+    ) -> Poll<()> {
+        let limit = if half_closed { Some(timeouts.half_close) } else { timeouts.idle };
+        let Some(limit) = limit else {
+            return Poll::Pending;
+        };
+        if active || half_closed != self.half_closed {
+            self.half_closed = half_closed;
+            self.since = Instant::now();
+        }
+        let Some(deadline) = self.since.checked_add(limit) else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        // Activity moves the deadline, not the timer: re-arming it for every byte would cost more
+        // than the bytes.
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}

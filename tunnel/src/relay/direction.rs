@@ -1,0 +1,129 @@
+//! One direction of a relay.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::buffer::Buffer;
+use crate::stream::Stream;
+
+/// Copies one way. It holds a buffer only while the receiver is slower than the sender.
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    waiting: Option<Buffer>,
+    state: State,
+    moved: u64,
+    overhead: u64,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// The receiver takes nothing any more.
+    Broken(Option<io::Error>),
+    /// The end of the stream was delivered.
+    Done,
+    /// The sender is done; what waits is still to be delivered, and then the end of the stream.
+    Ended,
+    /// Bytes may come.
+    #[default]
+    Open,
+}
+
+impl Direction {
+    /// Delivers `first`, of which `overhead` bytes are not counted, before anything is read.
+    pub(super) fn put_first(&mut self, first: Buffer, overhead: usize) {
+        self.overhead += overhead as u64;
+        self.waiting = (!first.is_empty()).then_some(first);
+    }
+
+    /// Bytes that the receiver took.
+    pub(super) fn bytes(&self) -> u64 {
+        self.moved.saturating_sub(self.overhead)
+    }
+
+    /// A number that changes whenever something moves.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Whether nothing more will move.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Broken(_))
+    }
+
+    /// Whether the sender's end of the stream was read.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended | State::Done)
+    }
+
+    /// Whether the receiver was told of the end of the stream.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Why the receiver takes nothing any more, if that is so.
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
+        match &mut self.state {
+            State::Broken(error) => error.take(),
+            State::Done | State::Ended | State::Open => None,
+        }
+    }
+
+    /// Moves what can be moved. Ready when this direction is over, and ever after; an error is the
+    /// sender's. `reverse` is the direction that brings bytes to the sender.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        reverse: &Self,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if self.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Err(error) = ready!(self.poll_deliver(cx, to)) {
+                self.waiting = None;
+                self.state = State::Broken(Some(error));
+                continue;
+            }
+            if let State::Ended = self.state {
+                self.state = match to.shutdown_write() {
+                    Ok(()) => State::Done,
+                    Err(error) => State::Broken(Some(error)),
+                };
+                continue;
+            }
+            let mut buffer = Buffer::take();
+            match ready!(from.poll_read(cx, &mut buffer))? {
+                0 if reverse.proves_abort(from) => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                0 => self.state = State::Ended,
+                _ => self.waiting = Some(buffer),
+            }
+        }
+    }
+
+    fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+        while let Some(buffer) = &mut self.waiting {
+            let n = ready!(to.poll_write(cx, buffer.filled()))?;
+            buffer.consume(n);
+            self.moved += n as u64;
+            if buffer.is_empty() {
+                self.waiting = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the end of the stream that was read from `receiver` is no clean one.
+    fn proves_abort(&self, receiver: &Stream) -> bool {
+        match self.state {
+            // A write took the error away that the read would have reported.
+            State::Broken(_) => true,
+            // A peer that was told of the end may close both ways.
+            State::Done => false,
+            State::Ended | State::Open => receiver.was_aborted(),
+        }
+    }
+}

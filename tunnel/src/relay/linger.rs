@@ -1,0 +1,88 @@
+//! Streams that cannot be closed yet after an abort.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+use super::direction::Direction;
+use super::{Relay, Side};
+use crate::stream::Stream;
+
+/// Streams that are still open after an abort.
+///
+/// - A peer that has half-closed a vsock or Unix stream reads a full close as a clean end of
+///   file. The stream is left open: the peer's own half-close time-out ends it, and truthfully.
+/// - An RST makes TCP forget what it has not sent yet. It waits until that is sent.
+#[derive(Debug)]
+pub struct Lingering {
+    client: Option<Stream>,
+    upstream: Option<Stream>,
+    limit: Duration,
+}
+
+impl Lingering {
+    /// Nothing lingers.
+    pub(super) fn none() -> Self {
+        Self { client: None, upstream: None, limit: Duration::ZERO }
+    }
+
+    /// Aborts both streams of a relay, of which `failed` needs no care. What must linger does,
+    /// for `limit` at the most.
+    pub(super) fn abort(relay: Relay, failed: Option<Side>, limit: Duration) -> Self {
+        let Relay { client, upstream, sent, received } = relay;
+        let linger = |side, stream: Stream, from: &Direction, to: &Direction| {
+            let lingers = failed != Some(side) && must_linger(&stream, from, to);
+            lingers.then_some(stream)
+        };
+        Self {
+            client: linger(Side::Client, client, &sent, &received),
+            upstream: linger(Side::Upstream, upstream, &received, &sent),
+            limit,
+        }
+    }
+
+    /// Closes what lingers, as soon as it can be.
+    pub async fn closed(self) {
+        for stream in [self.client, self.upstream].into_iter().flatten() {
+            // Nothing is left to report: the tunnel's outcome is known already.
+            let _ = timeout(self.limit, until_closable(&stream)).await;
+        }
+    }
+}
+
+/// Whether closing `stream` would look clean to a peer that must learn of an abort, or would
+/// take away what the peer is still to get.
+fn must_linger(stream: &Stream, from: &Direction, to: &Direction) -> bool {
+    match stream {
+        Stream::Tcp(_) => to.moved() > 0,
+        Stream::Unix(_) | Stream::Vsock(_) => {
+            from.has_ended() && !to.is_done() && !stream.was_aborted()
+        }
+    }
+}
+
+async fn until_closable(stream: &Stream) -> io::Result<()> {
+    if let Stream::Tcp(stream) = stream {
+        // From now on "writable" means that nothing waits to be sent; see tcp(7).
+        SockRef::from(stream).set_tcp_notsent_lowat(1)?;
+    }
+    // A registration of its own asks the kernel afresh; the stream's has seen it writable.
+    #[expect(deprecated, reason = "unsound only for a type that may close its descriptor early")]
+    let socket = AsyncFd::<OwnedFd>::with_interest(
+        stream.as_fd().try_clone_to_owned()?,
+        Interest::WRITABLE,
+    )?;
+    loop {
+        // A close by the peer makes the kernel report the socket as writable once more.
+        let mut guard = socket.writable().await?;
+        if matches!(stream, Stream::Tcp(_)) || stream.was_aborted() {
+            return Ok(());
+        }
+        guard.clear_ready();
+    }
+}

@@ -1,0 +1,115 @@
+//! One connection, whatever carries it.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use nix::libc;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_vsock::VsockStream;
+
+use crate::buffer::Buffer;
+use crate::{tcp, vsock};
+
+/// A connected byte stream.
+///
+/// Dropping it aborts the connection: TCP sends an RST, and the other kinds close both ways
+/// before both directions are done, which [`Self::was_aborted`] tells the peer. Only
+/// [`Self::finish`] ends it cleanly.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+    /// Over AF_VSOCK.
+    Vsock(VsockStream),
+}
+
+impl Stream {
+    /// Reads into the room that `buffer` has, and says how much; 0 is the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+    ) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(buffer.unfilled());
+        let read = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Self::Vsock(stream) => Pin::new(stream).poll_read(cx, &mut room),
+        };
+        ready!(read)?;
+        let n = room.filled().len();
+        buffer.fill(n);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Writes some of `bytes`, and says how much.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Vsock(stream) => {
+                let bytes = &bytes[..bytes.len().min(vsock::MAX_WRITE)];
+                Pin::new(stream).poll_write(cx, bytes)
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more will be sent: the half-close of shutdown(2).
+    ///
+    /// # Errors
+    ///
+    /// What shutdown(2) answers, but for ENOTCONN: then the peer has gone, and whoever reads next
+    /// learns how.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match SockRef::from(self).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    /// After the end of the stream was read: whether the peer closed both ways, though this side
+    /// was not done yet.
+    ///
+    /// A vsock or Unix peer that dies reads as a clean end of file. A send of no bytes tells the
+    /// two apart: EPIPE after a full close, success after a mere half-close. TCP has the RST.
+    #[must_use]
+    pub fn was_aborted(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Unix(_) | Self::Vsock(_) => {
+                let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+                SockRef::from(self)
+                    .send_with_flags(&[], flags)
+                    .is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+            }
+        }
+    }
+
+    /// Closes a connection of which both directions are done.
+    pub fn finish(self) {
+        if let Self::Tcp(stream) = &self {
+            tcp::set_close_or_warn(stream);
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Vsock(stream) => stream.as_fd(),
+        }
+    }
+}

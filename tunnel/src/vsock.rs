@@ -1,0 +1,120 @@
+//! AF_VSOCK sockets, created and configured before they listen or connect; see vsock(7).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::time::TimeVal;
+use nix::{setsockopt_impl, sockopt_impl};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio_vsock::{VsockListener, VsockStream};
+
+use crate::endpoint::{Cid, VsockPort};
+
+/// The most that one write hands to the kernel, in bytes.
+///
+/// Some guest kernels under some VMMs corrupt writes over 32 KiB without a word
+/// (cloud-hypervisor issue 7672, firecracker issue 5475).
+pub const MAX_WRITE: usize = 31 * 1024;
+
+/// The receive window of one connection, in bytes.
+///
+/// Throughput grows with it, and with 256 KiB, the default, Linux 6.12.92 and later lose data
+/// when a reader stalls while small packets arrive.
+pub const BUFFER_SIZE: u64 = 1 << 20;
+
+/// Listens on a port.
+///
+/// # Errors
+///
+/// What socket(2), bind(2) and listen(2) answer: ENODEV or EAFNOSUPPORT where the machine has no
+/// vsock, EADDRNOTAVAIL for a CID that is not its own, EACCES below port 1024.
+pub fn listen(cid: Cid, port: VsockPort, backlog: i32) -> io::Result<VsockListener> {
+    let socket = socket()?;
+    socket.bind(&SockAddr::vsock(cid.get(), port.get()))?;
+    socket.listen(backlog)?;
+    Ok(VsockListener::from(OwnedFd::from(socket)))
+}
+
+/// Connects, within `timeout`.
+///
+/// # Errors
+///
+/// Whatever connect(2) answers. ECONNRESET (no listener), ETIMEDOUT (no such CID) and ENODEV all
+/// mean that the peer is not ready yet.
+pub async fn connect(cid: Cid, port: VsockPort, timeout: Duration) -> io::Result<VsockStream> {
+    let socket = socket()?;
+    set_connect_timeout(&socket, timeout)?;
+    match socket.connect(&SockAddr::vsock(cid.get(), port.get())) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let mut stream = VsockStream::new(OwnedFd::from(socket).into())?;
+    let probe = std::future::poll_fn(|cx| {
+        // Ready once the kernel says that the socket is connected, or never will be.
+        tokio::io::AsyncWrite::poll_write(std::pin::Pin::new(&mut stream), cx, &[])
+    })
+    .await;
+    match socket2::SockRef::from(&stream).take_error()? {
+        Some(error) => Err(error),
+        None => probe.map(|_| stream),
+    }
+}
+
+/// The CID of this machine, or `None` where it has no `/dev/vsock`.
+#[must_use]
+pub fn local_cid() -> Option<Cid> {
+    ::vsock::get_local_cid().ok().map(Cid::new)
+}
+
+fn socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking(), None)?;
+    // The maximum first: the kernel clamps the size to it. Accepted sockets inherit both.
+    setsockopt(&socket, BufferMaxSize, &BUFFER_SIZE)?;
+    setsockopt(&socket, BufferSize, &BUFFER_SIZE)?;
+    Ok(socket)
+}
+
+fn set_connect_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+    let value = TimeVal::new(micros / 1_000_000, micros % 1_000_000);
+    Ok(setsockopt(socket, ConnectTimeout, value.as_ref())?)
+}
+
+// linux/vm_sockets.h; the level of these options is the address family.
+const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
+const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
+const SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD: libc::c_int = 6;
+
+mod options {
+    #![expect(unreachable_pub, reason = "the macro declares its types `pub`")]
+    use super::*;
+
+    sockopt_impl!(
+        /// The receive window.
+        BufferSize,
+        SetOnly,
+        libc::AF_VSOCK,
+        SO_VM_SOCKETS_BUFFER_SIZE,
+        u64
+    );
+    sockopt_impl!(
+        /// What the receive window may be at the most.
+        BufferMaxSize,
+        SetOnly,
+        libc::AF_VSOCK,
+        SO_VM_SOCKETS_BUFFER_MAX_SIZE,
+        u64
+    );
+    sockopt_impl!(
+        /// How long connect(2) waits; 2 s unless set.
+        ConnectTimeout,
+        SetOnly,
+        libc::AF_VSOCK,
+        SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD,
+        libc::timeval
+    );
+}
+use options::{BufferMaxSize, BufferSize, ConnectTimeout};

@@ -1,0 +1,225 @@
+//! What the relay promises, seen from its two ends.
+
+use std::future::pending;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tunnel::buffer::Buffer;
+use tunnel::relay::{OpenError, Outcome, Relay, Side, Summary, Timeouts};
+use tunnel::stream::Stream;
+
+const TIMEOUTS: Timeouts = Timeouts { idle: None, half_close: Duration::from_secs(5) };
+
+/// A TCP client, and a Unix socket in vsock's place, with a relay between them.
+async fn tunnel(timeouts: Timeouts) -> (TcpStream, UnixStream, Running) {
+    let (client, near) = tcp_pair().await;
+    let (far, upstream) = UnixStream::pair().unwrap();
+    let relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    (client, upstream, start(relay, timeouts))
+}
+
+fn start(relay: Relay, timeouts: Timeouts) -> Running {
+    tokio::spawn(async move {
+        let (summary, lingering) = relay.run(timeouts, pending::<()>()).await;
+        (summary, tokio::spawn(lingering.closed()))
+    })
+}
+
+type Running = JoinHandle<(Summary<()>, JoinHandle<()>)>;
+
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (near, _) = listener.accept().await.unwrap();
+    tunnel::tcp::set_upstream_options(&near);
+    (client, near)
+}
+
+async fn end_of(relay: Running) -> Summary<()> {
+    timeout(Duration::from_secs(10), relay).await.expect("the relay ends").unwrap().0
+}
+
+async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> (Vec<u8>, io::Result<()>) {
+    let mut bytes = Vec::new();
+    let result = timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes)).await;
+    (bytes, result.expect("the stream ends").map(drop))
+}
+
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[tokio::test]
+async fn a_half_closed_request_gets_its_whole_reply() {
+    let (mut client, mut upstream, relay) = tunnel(TIMEOUTS).await;
+    client.write_all(b"request").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (request, end) = read_all(&mut upstream).await;
+    assert!(request == b"request" && end.is_ok());
+
+    let reply = vec![7; 1_000_000];
+    tokio::spawn(async move {
+        upstream.write_all(&reply).await.unwrap();
+        upstream.shutdown().await.unwrap();
+    });
+    let (received, end) = read_all(&mut client).await;
+    assert!(received.len() == 1_000_000 && end.is_ok());
+    let summary = end_of(relay).await;
+    assert!(matches!(summary.outcome, Outcome::Finished));
+    assert_eq!((summary.sent, summary.received), (7, 1_000_000));
+}
+
+#[tokio::test]
+async fn a_reset_by_the_client_reaches_upstream_as_an_abort() {
+    let (mut client, mut upstream, relay) = tunnel(TIMEOUTS).await;
+    client.write_all(b"abc").await.unwrap();
+    upstream.read_exact(&mut [0; 3]).await.unwrap();
+    reset(client);
+    let summary = end_of(relay).await;
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Client, _)), "{summary:?}");
+    assert_eq!((summary.sent, summary.received), (3, 0));
+    let stream = Stream::Unix(upstream);
+    assert!(stream.was_aborted());
+}
+
+#[tokio::test]
+async fn a_peer_that_vanishes_reaches_the_client_as_a_reset() {
+    let (mut client, mut upstream, relay) = tunnel(TIMEOUTS).await;
+    upstream.write_all(b"abc").await.unwrap();
+    client.read_exact(&mut [0; 3]).await.unwrap();
+    drop(upstream);
+    let (_, end) = read_all(&mut client).await;
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let summary = end_of(relay).await;
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Upstream, _)), "{summary:?}");
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_peer_vanished_is_still_delivered() {
+    let (mut client, mut upstream, relay) = tunnel(TIMEOUTS).await;
+    upstream.write_all(&[1; 150_000]).await.unwrap();
+    drop(upstream);
+    // The client's write fails at the other end; the reply is to be drained all the same.
+    client.write_all(b"too late").await.unwrap();
+    let mut received = vec![0; 150_000];
+    timeout(Duration::from_secs(5), client.read_exact(&mut received)).await.unwrap().unwrap();
+    let (rest, end) = read_all(&mut client).await;
+    assert!(rest.is_empty() && end.is_err());
+    assert_eq!(end_of(relay).await.received, 150_000);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_dropped_resets_its_tcp_peer() {
+    let (mut client, _upstream, relay) = tunnel(TIMEOUTS).await;
+    relay.abort();
+    let (_, end) = read_all(&mut client).await;
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_tunnel_is_aborted_after_the_idle_timeout_and_not_before() {
+    let idle = Duration::from_secs(3600);
+    let (_client, mut upstream, relay) = tunnel(Timeouts { idle: Some(idle), ..TIMEOUTS }).await;
+    tokio::time::sleep(idle / 2).await;
+    upstream.write_all(b"x").await.unwrap();
+    tokio::time::sleep(idle * 3 / 4).await;
+    assert!(!relay.is_finished(), "a byte moved three quarters of the limit ago");
+    let (summary, _) = relay.await.unwrap();
+    assert!(matches!(summary.outcome, Outcome::IdleTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_half_close_timeout_counts_from_the_last_byte() {
+    let (mut client, mut upstream, relay) = tunnel(TIMEOUTS).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    client.shutdown().await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(TIMEOUTS.half_close * 3 / 4).await;
+        upstream.write_all(b"x").await.unwrap();
+    }
+    let (summary, _) = relay.await.unwrap();
+    assert!(matches!(summary.outcome, Outcome::HalfCloseTimeout));
+    assert_eq!(summary.received, 10);
+    let (bytes, end) = read_all(&mut client).await;
+    assert!(bytes.len() == 10 && end.is_err(), "a time-out must not look like an end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_that_a_half_closed_peer_could_not_see_leaves_its_stream_open() {
+    let (client, mut upstream, relay) = tunnel(TIMEOUTS).await;
+    upstream.write_all(b"abc").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    let mut near = [0; 3];
+    let mut client = client;
+    client.read_exact(&mut near).await.unwrap();
+    assert_eq!(client.read(&mut near).await.unwrap(), 0);
+    reset(client);
+    let (summary, lingering) = relay.await.unwrap();
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Client, _)), "{summary:?}");
+
+    let read = timeout(TIMEOUTS.half_close, upstream.read(&mut near)).await;
+    assert!(read.is_err(), "upstream must not read an end that never was");
+    drop(upstream);
+    lingering.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tunnel_can_be_told_to_stop() {
+    let (mut client, near) = tcp_pair().await;
+    let (far, _upstream) = UnixStream::pair().unwrap();
+    let relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let (summary, lingering) = relay.run(TIMEOUTS, async { "policy" }).await;
+    lingering.closed().await;
+    assert!(matches!(summary.outcome, Outcome::Stopped("policy")));
+    assert!(read_all(&mut client).await.1.is_err());
+}
+
+#[tokio::test]
+async fn the_clients_first_bytes_do_not_wait_for_the_answer() {
+    let (mut client, near) = tcp_pair().await;
+    let (far, mut upstream) = UnixStream::pair().unwrap();
+    let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let mut request = Buffer::take();
+    request.put(b"CONNECT\n");
+    relay.send_first(request, 8);
+    client.write_all(b"hello").await.unwrap();
+
+    let answering = tokio::spawn(async move {
+        let mut request = [0; 13];
+        upstream.read_exact(&mut request).await.unwrap();
+        assert_eq!(&request, b"CONNECT\nhello");
+        for byte in b"OK\nworld" {
+            upstream.write_all(&[*byte]).await.unwrap();
+        }
+        upstream.shutdown().await.unwrap();
+        upstream
+    });
+    let line_length = relay.open(first_line).await.unwrap();
+    assert_eq!(line_length, 3);
+    let upstream = answering.await.unwrap();
+    let relay = start(relay, TIMEOUTS);
+    assert_eq!(read_all(&mut client).await.0, b"world");
+    client.shutdown().await.unwrap();
+    let summary = end_of(relay).await;
+    drop(upstream);
+    assert_eq!((summary.sent, summary.received), (5, 5));
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_an_error() {
+    let (_client, near) = tcp_pair().await;
+    let (far, upstream) = UnixStream::pair().unwrap();
+    let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    drop(upstream);
+    let error = relay.open(first_line).await.unwrap_err();
+    assert!(matches!(error, OpenError::Upstream(_)), "{error:?}");
+}
+
+fn first_line(bytes: &[u8]) -> Result<Option<(usize, usize)>, ()> {
+    Ok(bytes.iter().position(|byte| *byte == b'\n').map(|at| (at + 1, at + 1)))
+}
