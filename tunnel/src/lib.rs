@@ -2,13 +2,19 @@
 //!
 //! It knows nothing of HSMs and nothing of policy.
 
+pub mod accept;
 pub mod buffer;
 pub mod connect;
+pub mod connections;
 pub mod destination;
 pub mod endpoint;
+pub mod head;
 pub mod host;
 pub mod listener;
+pub mod log_limit;
+pub mod metrics;
 pub mod relay;
+pub mod signals;
 pub mod stream;
 pub mod tcp;
 pub mod vsock;

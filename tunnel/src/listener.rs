@@ -26,7 +26,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum ListenSocket {
     Tcp(TcpListener),
-    Unix(UnixListener, UnlinkOnDrop),
+    Unix { listener: UnixListener, _name: UnlinkOnDrop },
     Vsock(VsockListener),
 }
 
@@ -48,7 +48,7 @@ impl Listener {
                 )),
             },
             Endpoint::Unix(path) => listen_unix(path)
-                .map(|listener| ListenSocket::Unix(listener, UnlinkOnDrop(path.clone()))),
+                .map(|listener| ListenSocket::Unix { listener, _name: UnlinkOnDrop(path.clone()) }),
             Endpoint::Vsock { cid, port } => {
                 vsock::listen(*cid, *port, BACKLOG).map(ListenSocket::Vsock)
             }
@@ -76,7 +76,7 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 Ok((Stream::Tcp(stream), Peer::Tcp(address)))
             }
-            ListenSocket::Unix(listener, _) => {
+            ListenSocket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Stream::Unix(stream), Peer::Unix))
             }
@@ -172,7 +172,7 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     match std::os::unix::net::UnixStream::connect(path) {
         // A socket that nobody listens on was left behind by a process that was killed.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)?
+            std::fs::remove_file(path)?;
         }
         _ => {}
     }

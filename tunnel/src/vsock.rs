@@ -88,33 +88,27 @@ const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
 const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
 const SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD: libc::c_int = 6;
 
-mod options {
-    #![expect(unreachable_pub, reason = "the macro declares its types `pub`")]
-    use super::*;
-
-    sockopt_impl!(
-        /// The receive window.
-        BufferSize,
-        SetOnly,
-        libc::AF_VSOCK,
-        SO_VM_SOCKETS_BUFFER_SIZE,
-        u64
-    );
-    sockopt_impl!(
-        /// What the receive window may be at the most.
-        BufferMaxSize,
-        SetOnly,
-        libc::AF_VSOCK,
-        SO_VM_SOCKETS_BUFFER_MAX_SIZE,
-        u64
-    );
-    sockopt_impl!(
-        /// How long connect(2) waits; 2 s unless set.
-        ConnectTimeout,
-        SetOnly,
-        libc::AF_VSOCK,
-        SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD,
-        libc::timeval
-    );
-}
-use options::{BufferMaxSize, BufferSize, ConnectTimeout};
+sockopt_impl!(
+    /// The receive window.
+    BufferSize,
+    SetOnly,
+    libc::AF_VSOCK,
+    SO_VM_SOCKETS_BUFFER_SIZE,
+    u64
+);
+sockopt_impl!(
+    /// What the receive window may be at the most.
+    BufferMaxSize,
+    SetOnly,
+    libc::AF_VSOCK,
+    SO_VM_SOCKETS_BUFFER_MAX_SIZE,
+    u64
+);
+sockopt_impl!(
+    /// How long connect(2) waits; 2 s unless set.
+    ConnectTimeout,
+    SetOnly,
+    libc::AF_VSOCK,
+    SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD,
+    libc::timeval
+);

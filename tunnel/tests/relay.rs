@@ -1,4 +1,5 @@
 //! What the relay promises, seen from its two ends.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::future::pending;
 use std::io::{self, ErrorKind};
@@ -52,6 +53,7 @@ async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> (Vec<u8>, io::Res
 
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
 #[tokio::test]
