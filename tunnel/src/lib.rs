@@ -9,6 +9,7 @@ pub mod connections;
 pub mod destination;
 pub mod endpoint;
 pub mod head;
+pub mod head_reader;
 pub mod host;
 pub mod listener;
 pub mod log_limit;

@@ -10,12 +10,14 @@ mod linger;
 use std::fmt;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::buffer::Buffer;
+use crate::head_reader::{HeadError, HeadReader};
 use crate::stream::Stream;
 use direction::Direction;
 pub use linger::Lingering;
@@ -58,10 +60,8 @@ impl Relay {
         self.received.put_first(first, overhead);
     }
 
-    /// Relays what the client says while `parse` reads the head of what upstream says.
-    ///
-    /// `parse` gets all bytes so far, and answers what it made of them and how many it used;
-    /// `None` asks for more. The rest is delivered to the client.
+    /// Relays what the client says while the head of what upstream says is read, as
+    /// [`HeadReader::poll`] does. What follows the head is delivered to the client.
     ///
     /// # Errors
     ///
@@ -70,29 +70,14 @@ impl Relay {
         &mut self,
         mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
     ) -> Result<T, OpenError<E>> {
-        let mut head = Buffer::take();
+        let mut head = HeadReader::default();
         std::future::poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
                 return Poll::Ready(Err(OpenError::Client(error)));
             }
-            loop {
-                match self.upstream.poll_read(cx, &mut head) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(OpenError::Upstream(error))),
-                    Poll::Ready(Ok(0)) => {
-                        return Poll::Ready(Err(OpenError::Upstream(
-                            io::ErrorKind::UnexpectedEof.into(),
-                        )));
-                    }
-                    Poll::Ready(Ok(_)) => {}
-                }
-                if let Some((value, used)) = parse(head.filled()).map_err(OpenError::Head)? {
-                    head.consume(used);
-                    let rest = std::mem::replace(&mut head, Buffer::take());
-                    self.received.put_first(rest, 0);
-                    return Poll::Ready(Ok(value));
-                }
-            }
+            let (value, rest) = ready!(head.poll(cx, &mut self.upstream, &mut parse))?;
+            self.received.put_first(rest, 0);
+            Poll::Ready(Ok(value))
         })
         .await
     }
@@ -231,17 +216,14 @@ impl fmt::Display for Side {
 }
 
 /// Why the head of what upstream says could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Error)]
 pub enum OpenError<E> {
     /// The client failed meanwhile.
-    #[error("client failed")]
-    Client(#[source] io::Error),
-    /// The head makes no sense.
-    #[error("unusable answer")]
-    Head(#[source] E),
-    /// Upstream failed, or ended before the head did.
-    #[error("upstream failed")]
-    Upstream(#[source] io::Error),
+    #[error("the client failed: {0}")]
+    Client(io::Error),
+    /// Upstream failed, or its head makes no sense.
+    #[error(transparent)]
+    Upstream(#[from] HeadError<E>),
 }
 
 /// Watches for quiet. It arms no timer for a tunnel that may be idle for ever.

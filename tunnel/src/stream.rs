@@ -1,15 +1,18 @@
 //! One connection, whatever carries it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use nix::libc;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_vsock::VsockStream;
 
 use crate::buffer::Buffer;
@@ -62,6 +65,36 @@ impl Stream {
                 let bytes = &bytes[..bytes.len().min(vsock::MAX_WRITE)];
                 Pin::new(stream).poll_write(cx, bytes)
             }
+        }
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// What write(2) answers.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let n = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            bytes = &bytes[n..];
+        }
+        Ok(())
+    }
+
+    /// Sends `last_words`, then closes the stream once the peer has closed it or `limit` has
+    /// passed.
+    ///
+    /// Closed at once, TCP would reset a peer that has more to say, and it might never read them;
+    /// nor might a vsock peer on Nitro (aws-nitro-enclaves-samples issue 22).
+    pub async fn hang_up(mut self, last_words: &[u8], limit: Duration) {
+        let hanging_up = async {
+            self.write_all(last_words).await?;
+            self.shutdown_write()?;
+            while poll_fn(|cx| self.poll_read(cx, &mut Buffer::take())).await? > 0 {}
+            io::Result::Ok(())
+        };
+        if let Ok(Ok(())) = timeout(limit, hanging_up).await {
+            self.finish();
         }
     }
 

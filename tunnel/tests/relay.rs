@@ -1,6 +1,7 @@
 //! What the relay promises, seen from its two ends.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tunnel::buffer::Buffer;
+use tunnel::head_reader::HeadError;
 use tunnel::relay::{OpenError, Outcome, Relay, Side, Summary, Timeouts};
 use tunnel::stream::Stream;
 
@@ -219,9 +221,9 @@ async fn an_answer_that_never_ends_is_an_error() {
     let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
     drop(upstream);
     let error = relay.open(first_line).await.unwrap_err();
-    assert!(matches!(error, OpenError::Upstream(_)), "{error:?}");
+    assert!(matches!(error, OpenError::Upstream(HeadError::Stream(_))), "{error:?}");
 }
 
-fn first_line(bytes: &[u8]) -> Result<Option<(usize, usize)>, ()> {
+fn first_line(bytes: &[u8]) -> Result<Option<(usize, usize)>, Infallible> {
     Ok(bytes.iter().position(|byte| *byte == b'\n').map(|at| (at + 1, at + 1)))
 }

@@ -1,0 +1,48 @@
+//! The log: to standard error, as text or as JSON, one line an event.
+
+use std::io::{self, IsTerminal};
+
+use thiserror::Error;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+use crate::log::{LogConfig, LogFormat};
+
+/// Starts the log, and returns what changes its level later.
+///
+/// # Errors
+///
+/// [`LogError`] when the process has a log already.
+pub fn init(config: LogConfig) -> Result<LogLevelHandle, LogError> {
+    let (level, handle) = reload::Layer::new(LevelFilter::from(config.level));
+    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
+    let lines: Box<dyn Layer<_> + Send + Sync> = match config.format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        // The journal adds the time by itself; see systemd.exec(5), $JOURNAL_STREAM.
+        LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            lines.with_ansi(false).without_time().boxed()
+        }
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+    };
+    tracing_subscriber::registry().with(level).with(lines).try_init().map_err(|_| LogError)?;
+    Ok(LogLevelHandle(handle))
+}
+
+/// Changes the level of the log while it runs.
+#[derive(Debug)]
+pub struct LogLevelHandle(reload::Handle<LevelFilter, Registry>);
+
+impl LogLevelHandle {
+    /// Logs from now on what `config` asks for. Its format cannot change any more.
+    pub fn set(&self, config: LogConfig) {
+        // It fails only after the log itself is gone.
+        let _ = self.0.reload(LevelFilter::from(config.level));
+    }
+}
+
+/// The process has a log already.
+#[derive(Debug, Error)]
+#[error("failed to start the log: there is one already")]
+pub struct LogError;
