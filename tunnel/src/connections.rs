@@ -152,6 +152,12 @@ impl<F> Connection<F> {
         let _ = self.entry.facts.set(facts);
     }
 
+    /// By what the connection may be judged again, if that was said.
+    #[must_use]
+    pub fn facts(&self) -> Option<&F> {
+        self.entry.facts.get()
+    }
+
     /// Waits until the connection is to end.
     pub async fn stopped(&self) -> Stop {
         loop {

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::buffer::Buffer;
+use crate::connections::Stop;
 use crate::head_reader::{HeadError, HeadReader};
 use crate::stream::Stream;
 use direction::Direction;
@@ -195,6 +196,33 @@ pub enum Outcome<R> {
     IdleTimeout,
     /// The tunnel was told to stop.
     Stopped(R),
+}
+
+impl Outcome<Stop> {
+    /// A word for logs and metrics, one of few.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Aborted(Side::Client, _) => "client-aborted",
+            Self::Aborted(Side::Upstream, _) => "upstream-aborted",
+            Self::Finished => "finished",
+            Self::HalfCloseTimeout => "half-close-timeout",
+            Self::IdleTimeout => "idle-timeout",
+            Self::Stopped(Stop::Disallowed) => "disallowed",
+            Self::Stopped(Stop::Shutdown) => "shutdown",
+        }
+    }
+}
+
+impl<R> Outcome<R> {
+    /// The error that ended the tunnel, if one did.
+    #[must_use]
+    pub fn cause(&self) -> Option<&io::Error> {
+        match self {
+            Self::Aborted(_, error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// One of a tunnel's two ends.

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -65,6 +65,28 @@ impl Stream {
                 let bytes = &bytes[..bytes.len().min(vsock::MAX_WRITE)];
                 Pin::new(stream).poll_write(cx, bytes)
             }
+        }
+    }
+
+    /// Reads what can be read without waiting, into the room that `buffer` has.
+    ///
+    /// # Errors
+    ///
+    /// What read(2) answers.
+    pub async fn read_ready(&mut self, buffer: &mut Buffer) -> io::Result<()> {
+        poll_fn(|cx| match self.poll_read(cx, buffer) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// The address on this side, of a TCP stream.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) | Self::Vsock(_) => None,
         }
     }
 
