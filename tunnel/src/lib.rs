@@ -2,6 +2,8 @@
 //!
 //! It knows nothing of HSMs and nothing of policy.
 
+pub mod cidr;
 pub mod destination;
 pub mod endpoint;
 pub mod host;
+pub mod label;
