@@ -3,6 +3,7 @@
 //! It knows nothing of HSMs and nothing of policy.
 
 pub mod cidr;
+pub mod config;
 pub mod destination;
 pub mod endpoint;
 pub mod host;
