@@ -8,3 +8,5 @@ pub mod destination;
 pub mod endpoint;
 pub mod host;
 pub mod label;
+pub mod limits;
+pub mod log;
