@@ -88,6 +88,11 @@ impl Mistakes {
         });
     }
 
+    /// Adds what was found elsewhere in the same file.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Whether nothing is wrong so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
