@@ -24,9 +24,7 @@ impl Allowlist {
     /// Makes an allowlist of `rules` whose names differ.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self {
-            rules: rules.into_iter().map(Arc::new).collect(),
-        }
+        Self { rules: rules.into_iter().map(Arc::new).collect() }
     }
 
     /// Lets every rule that `old` has too, by name, count the connections that are open there.
@@ -76,15 +74,12 @@ impl Allowlist {
             }
         }
         Err(match (wrong_peer, wrong_port) {
-            (Some(rule), _) => Refusal::Peer {
-                rule: rule.name.clone(),
-                destination: destination.clone(),
-                peer,
-            },
-            (None, Some(rule)) => Refusal::Port {
-                rule: rule.name.clone(),
-                destination: destination.clone(),
-            },
+            (Some(rule), _) => {
+                Refusal::Peer { rule: rule.name.clone(), destination: destination.clone(), peer }
+            }
+            (None, Some(rule)) => {
+                Refusal::Port { rule: rule.name.clone(), destination: destination.clone() }
+            }
             (None, None) => Refusal::Host(destination.host.clone()),
         })
     }
@@ -107,10 +102,7 @@ impl Allowlist {
     /// processes of this machine or its hypervisor, and are refused unless this holds.
     #[must_use]
     pub fn admits_reserved(&self, cid: Cid) -> bool {
-        self.rules
-            .iter()
-            .filter_map(|rule| rule.cids.as_ref())
-            .any(|cids| cids.contains(&cid))
+        self.rules.iter().filter_map(|rule| rule.cids.as_ref()).any(|cids| cids.contains(&cid))
     }
 }
 
@@ -142,10 +134,7 @@ pub enum Refusal {
 }
 
 fn describe(peer: Option<Cid>) -> String {
-    peer.map_or_else(
-        || "a client without a CID".into(),
-        |cid| format!("CID {cid}"),
-    )
+    peer.map_or_else(|| "a client without a CID".into(), |cid| format!("CID {cid}"))
 }
 
 #[cfg(test)]

@@ -59,10 +59,8 @@ impl TryFrom<File> for Config {
 
     fn try_from(file: File) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::default();
-        let nameservers = file
-            .dns
-            .and_then(|dns| dns.servers)
-            .map(|servers| servers.into_values(&mut mistakes));
+        let nameservers =
+            file.dns.and_then(|dns| dns.servers).map(|servers| servers.into_values(&mut mistakes));
         let nameservers = nameservers.map(|servers| servers.into_iter().map(Into::into).collect());
         let metrics = file.metrics.map(|metrics| metrics.listen);
 
@@ -87,10 +85,7 @@ impl TryFrom<File> for Config {
 
 impl From<ListenFile> for Listener {
     fn from(file: ListenFile) -> Self {
-        Self {
-            on: file.on.into_inner(),
-            to: file.to.map(Spanned::into_inner),
-        }
+        Self { on: file.on.into_inner(), to: file.to.map(Spanned::into_inner) }
     }
 }
 
@@ -100,11 +95,7 @@ fn refuse_names_and_overlaps<'a>(
 ) {
     let mut earlier: Vec<&Spanned<Endpoint>> = Vec::new();
     for endpoint in endpoints {
-        if let Endpoint::Tcp(Destination {
-            host: Host::Name(name),
-            port,
-        }) = endpoint.get_ref()
-        {
+        if let Endpoint::Tcp(Destination { host: Host::Name(name), port }) = endpoint.get_ref() {
             mistakes.add(
                 endpoint.span(),
                 format!(
@@ -113,9 +104,8 @@ fn refuse_names_and_overlaps<'a>(
                 ),
             );
         }
-        if let Some(other) = earlier
-            .iter()
-            .find(|other| overlap(other.get_ref(), endpoint.get_ref()))
+        if let Some(other) =
+            earlier.iter().find(|other| overlap(other.get_ref(), endpoint.get_ref()))
         {
             mistakes.add_clash(
                 endpoint.span(),
@@ -134,13 +124,9 @@ fn refuse_names_and_overlaps<'a>(
 /// Whether the kernel refuses to bind both, or both are the same.
 fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
     match (one, other) {
-        (
-            Endpoint::Vsock { cid, port },
-            Endpoint::Vsock {
-                cid: other,
-                port: other_port,
-            },
-        ) => port == other_port && (cid == other || [*cid, *other].contains(&Cid::ANY)),
+        (Endpoint::Vsock { cid, port }, Endpoint::Vsock { cid: other, port: other_port }) => {
+            port == other_port && (cid == other || [*cid, *other].contains(&Cid::ANY))
+        }
         (Endpoint::Tcp(one), Endpoint::Tcp(other)) if one.port == other.port => {
             match (&one.host, &other.host) {
                 (Host::Ip(one), Host::Ip(other)) => {
@@ -168,9 +154,7 @@ fn allowlist(
     let mut rules: Vec<Spanned<Rule>> = Vec::new();
     for file in files {
         let rule = file.into_rule(&mut values);
-        if let Some(other) = rules
-            .iter()
-            .find(|other| other.get_ref().name == rule.get_ref().name)
+        if let Some(other) = rules.iter().find(|other| other.get_ref().name == rule.get_ref().name)
         {
             mistakes.add_clash(
                 rule.span(),
@@ -194,9 +178,8 @@ fn allowlist(
 
 fn refuse_shadowed(rules: &[Spanned<Rule>], mistakes: &mut Mistakes) {
     for (index, rule) in rules.iter().enumerate() {
-        if let Some(earlier) = rules[..index]
-            .iter()
-            .find(|earlier| rule.get_ref().is_shadowed_by(earlier.get_ref()))
+        if let Some(earlier) =
+            rules[..index].iter().find(|earlier| rule.get_ref().is_shadowed_by(earlier.get_ref()))
         {
             mistakes.add_clash(
                 rule.span(),
@@ -217,11 +200,8 @@ fn refuse_unlisted(listeners: &[ListenFile], rules: &[Spanned<Rule>], mistakes: 
     for listener in listeners {
         let Some(to) = &listener.to else { continue };
         let destination = to.get_ref();
-        let mut listing = rules
-            .iter()
-            .map(Spanned::get_ref)
-            .filter(|rule| rule.lists(destination))
-            .peekable();
+        let mut listing =
+            rules.iter().map(Spanned::get_ref).filter(|rule| rule.lists(destination)).peekable();
         let on = listener.on.get_ref();
         if listing.peek().is_none() {
             mistakes.add(

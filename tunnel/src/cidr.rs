@@ -84,16 +84,9 @@ impl FromStr for Cidr {
             .filter(|prefix| prefix.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|prefix| prefix.parse::<u8>().ok()?.checked_sub(mapped))
             .and_then(|prefix| IpNet::new(canonical, prefix).ok())
-            .ok_or_else(|| CidrError::Prefix {
-                prefix: prefix.into(),
-                min: mapped,
-                max,
-            })?;
+            .ok_or_else(|| CidrError::Prefix { prefix: prefix.into(), min: mapped, max })?;
         if net != net.trunc() {
-            return Err(CidrError::HostBits {
-                text: text.into(),
-                block: net.trunc(),
-            });
+            return Err(CidrError::HostBits { text: text.into(), block: net.trunc() });
         }
         Ok(Self(net))
     }
@@ -154,8 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn cidr(text: &str) -> Cidr {
-        text.parse()
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]

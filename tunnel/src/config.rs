@@ -32,10 +32,7 @@ where
     File: DeserializeOwned,
     Config: TryFrom<File, Error = Mistakes>,
 {
-    parse(&read(path)?).map_err(|report| ConfigError::Mistakes {
-        path: path.into(),
-        report,
-    })
+    parse(&read(path)?).map_err(|report| ConfigError::Mistakes { path: path.into(), report })
 }
 
 /// Parses the text of a file, which is written as a `File`, into a `Config`.
@@ -63,29 +60,17 @@ pub struct Mistakes(Vec<Mistake>);
 impl Mistakes {
     /// Adds a mistake that is `at` these bytes of the file. The `message` says what to write.
     pub fn add(&mut self, at: Range<usize>, message: impl Into<String>) {
-        self.0.push(Mistake {
-            at: Some(at),
-            other: None,
-            message: message.into(),
-        });
+        self.0.push(Mistake { at: Some(at), other: None, message: message.into() });
     }
 
     /// Adds a mistake between two places, of which `at` is the one to change.
     pub fn add_clash(&mut self, at: Range<usize>, other: Range<usize>, message: impl Into<String>) {
-        self.0.push(Mistake {
-            at: Some(at),
-            other: Some(other),
-            message: message.into(),
-        });
+        self.0.push(Mistake { at: Some(at), other: Some(other), message: message.into() });
     }
 
     /// Adds something that is missing, so that there is no place to show.
     pub fn add_missing(&mut self, message: impl Into<String>) {
-        self.0.push(Mistake {
-            at: None,
-            other: None,
-            message: message.into(),
-        });
+        self.0.push(Mistake { at: None, other: None, message: message.into() });
     }
 
     /// Adds what was found elsewhere in the same file.
@@ -105,11 +90,7 @@ impl Mistakes {
     ///
     /// The mistakes, if there are any.
     pub fn or<T>(self, value: T) -> Result<T, Self> {
-        if self.is_empty() {
-            Ok(value)
-        } else {
-            Err(self)
-        }
+        if self.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 
@@ -171,10 +152,7 @@ impl<T> List<T> {
 
     /// As [`into_elements`](Self::into_elements), without the places.
     pub fn into_values(self, mistakes: &mut Mistakes) -> Vec<T> {
-        self.into_elements(mistakes)
-            .into_iter()
-            .map(Spanned::into_inner)
-            .collect()
+        self.into_elements(mistakes).into_iter().map(Spanned::into_inner).collect()
     }
 }
 
@@ -184,9 +162,10 @@ struct Attempt<T>(Result<T, String>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Attempt<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(T::deserialize(deserializer).map_err(|error| {
-            words::of_operators(error.to_string().trim_end())
-        })))
+        Ok(Self(
+            T::deserialize(deserializer)
+                .map_err(|error| words::of_operators(error.to_string().trim_end())),
+        ))
     }
 }
 
@@ -284,10 +263,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
             // One byte more than allowed tells a file that is too large from one that just fits.
             file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)
         })
-        .map_err(|source| ConfigError::Read {
-            path: path.into(),
-            source,
-        })?;
+        .map_err(|source| ConfigError::Read { path: path.into(), source })?;
     if bytes.len() > MAX_FILE_BYTES {
         return Err(ConfigError::Size { path: path.into() });
     }

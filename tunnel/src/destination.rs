@@ -27,9 +27,8 @@ impl FromStr for Destination {
     fn from_str(text: &str) -> Result<Self, DestinationError> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
-                let (host, port) = rest
-                    .split_once("]:")
-                    .ok_or_else(|| DestinationError::Port(text.into()))?;
+                let (host, port) =
+                    rest.split_once("]:").ok_or_else(|| DestinationError::Port(text.into()))?;
                 (
                     Host::from(
                         host.parse::<std::net::Ipv6Addr>()
@@ -39,19 +38,15 @@ impl FromStr for Destination {
                 )
             }
             None => {
-                let (host, port) = text
-                    .rsplit_once(':')
-                    .ok_or_else(|| DestinationError::Port(text.into()))?;
+                let (host, port) =
+                    text.rsplit_once(':').ok_or_else(|| DestinationError::Port(text.into()))?;
                 if host.contains(':') {
                     return Err(DestinationError::Brackets(text.into()));
                 }
                 (host.parse()?, port)
             }
         };
-        Ok(Self {
-            host,
-            port: port.parse()?,
-        })
+        Ok(Self { host, port: port.parse()? })
     }
 }
 

@@ -32,9 +32,7 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let (kind, rest) = text
-            .split_once(':')
-            .ok_or_else(|| EndpointError::Kind(text.into()))?;
+        let (kind, rest) = text.split_once(':').ok_or_else(|| EndpointError::Kind(text.into()))?;
         match kind {
             "tcp" => Ok(Self::Tcp(rest.parse()?)),
             "unix" if rest.is_empty() || rest.contains('\0') => {
@@ -42,13 +40,9 @@ impl FromStr for Endpoint {
             }
             "unix" => Ok(Self::Unix(rest.into())),
             "vsock" => {
-                let (cid, port) = rest
-                    .split_once(':')
-                    .ok_or_else(|| EndpointError::VsockForm(rest.into()))?;
-                Ok(Self::Vsock {
-                    cid: cid.parse()?,
-                    port: port.parse()?,
-                })
+                let (cid, port) =
+                    rest.split_once(':').ok_or_else(|| EndpointError::VsockForm(rest.into()))?;
+                Ok(Self::Vsock { cid: cid.parse()?, port: port.parse()? })
             }
             _ => Err(EndpointError::Kind(text.into())),
         }
@@ -108,9 +102,7 @@ impl FromStr for Cid {
         if text == "any" {
             return Ok(Self::ANY);
         }
-        decimal(text)
-            .map(Self)
-            .ok_or_else(|| EndpointError::Cid(text.into()))
+        decimal(text).map(Self).ok_or_else(|| EndpointError::Cid(text.into()))
     }
 }
 
@@ -128,11 +120,7 @@ impl TryFrom<i64> for Cid {
 
 impl fmt::Display for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::ANY {
-            f.write_str("any")
-        } else {
-            self.0.fmt(f)
-        }
+        if *self == Self::ANY { f.write_str("any") } else { self.0.fmt(f) }
     }
 }
 

@@ -149,11 +149,8 @@ impl Clamped {
 
 impl From<&str> for Clamped {
     fn from(text: &str) -> Self {
-        let mut kept: String = text
-            .chars()
-            .take(Self::CHARS)
-            .flat_map(char::escape_debug)
-            .collect();
+        let mut kept: String =
+            text.chars().take(Self::CHARS).flat_map(char::escape_debug).collect();
         if text.chars().nth(Self::CHARS).is_some() {
             kept.push('…');
         }
@@ -184,8 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn host(text: &str) -> Host {
-        text.parse()
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]
@@ -193,10 +189,7 @@ mod tests {
         assert_eq!(host("HSM.Example.COM."), host("hsm.example.com"));
         assert_eq!(host("bücher.example"), host("xn--bcher-kva.example"));
         assert_eq!(host("ok。test。"), host("ok.test"));
-        assert_eq!(
-            host("_service._tcp.example").to_string(),
-            "_service._tcp.example"
-        );
+        assert_eq!(host("_service._tcp.example").to_string(), "_service._tcp.example");
     }
 
     #[test]
@@ -219,10 +212,7 @@ mod tests {
             "１２７.1",
             "0x",
         ] {
-            assert!(
-                matches!(text.parse::<Host>(), Err(HostError::Number(_))),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<Host>(), Err(HostError::Number(_))), "{text}");
         }
     }
 
@@ -247,9 +237,7 @@ mod tests {
 
     #[test]
     fn an_error_shows_little_of_a_long_or_unprintable_text() {
-        let error = format!("\u{1b}[2J{}", "a".repeat(10_000))
-            .parse::<Host>()
-            .unwrap_err();
+        let error = format!("\u{1b}[2J{}", "a".repeat(10_000)).parse::<Host>().unwrap_err();
         let shown = error.to_string();
         assert!(shown.len() < 300 && !shown.contains('\u{1b}'), "{shown}");
     }

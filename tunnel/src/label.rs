@@ -73,17 +73,7 @@ mod tests {
         for text in ["hsm", "0", "a-b_c.d", &"a".repeat(63)] {
             assert_eq!(text.parse::<Label>().unwrap().as_str(), text);
         }
-        for text in [
-            "",
-            "-a",
-            ".a",
-            "HSM",
-            "a b",
-            "ä",
-            "a\"",
-            "a\n",
-            &"a".repeat(64),
-        ] {
+        for text in ["", "-a", ".a", "HSM", "a b", "ä", "a\"", "a\n", &"a".repeat(64)] {
             assert!(text.parse::<Label>().is_err(), "{text}");
         }
     }

@@ -9,12 +9,7 @@ use thiserror::Error;
 
 /// The `[limits]` table.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table `[limits]`",
-    rename_all = "kebab-case"
-)]
+#[serde(default, deny_unknown_fields, expecting = "a table `[limits]`", rename_all = "kebab-case")]
 pub struct Limits {
     /// How many connections may be open at once, over all listeners.
     pub max_connections: MaxConnections,

@@ -5,12 +5,7 @@ use tracing::level_filters::LevelFilter;
 
 /// The `[log]` table.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table `[log]`",
-    rename_all = "kebab-case"
-)]
+#[serde(default, deny_unknown_fields, expecting = "a table `[log]`", rename_all = "kebab-case")]
 pub struct LogConfig {
     /// The form of a line.
     pub format: LogFormat,

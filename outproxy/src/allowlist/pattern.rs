@@ -121,7 +121,5 @@ pub enum PatternError {
 
 /// Whether `name` has all the labels of `suffix` and at least one in front of them.
 fn is_below(name: &DnsName, suffix: &DnsName) -> bool {
-    name.as_str()
-        .strip_suffix(suffix.as_str())
-        .is_some_and(|labels| labels.ends_with('.'))
+    name.as_str().strip_suffix(suffix.as_str()).is_some_and(|labels| labels.ends_with('.'))
 }

@@ -79,10 +79,7 @@ impl Rule {
                 (open < limit).then_some(open + 1)
             })
             .map(|_| Permit(Arc::clone(&self.open)))
-            .map_err(|_| LimitReached {
-                rule: self.name.clone(),
-                limit,
-            })
+            .map_err(|_| LimitReached { rule: self.name.clone(), limit })
     }
 
     /// How many connections are open, over all reloads.

@@ -6,23 +6,18 @@ use tunnel::limits::MaxConnections;
 use super::*;
 
 fn pattern(text: &str) -> HostPattern {
-    text.parse()
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn destination(text: &str) -> Destination {
-    text.parse()
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn rule(name: &str, hosts: &[&str], ports: &[i64], cids: Option<&[u32]>, max: Option<i64>) -> Rule {
     Rule::new(
         name.parse().unwrap(),
         hosts.iter().map(|text| pattern(text)).collect(),
-        ports
-            .iter()
-            .map(|port| Port::try_from(*port).unwrap())
-            .collect(),
+        ports.iter().map(|port| Port::try_from(*port).unwrap()).collect(),
         cids.map(|cids| cids.iter().copied().map(Cid::new).collect()),
         max.map(|max| MaxConnections::try_from(max).unwrap()),
     )
@@ -38,22 +33,14 @@ fn find(allowlist: &Allowlist, peer: Option<u32>, text: &str) -> String {
 
 #[test]
 fn patterns_are_parsed_and_printed() {
-    for text in [
-        "10.0.10.103",
-        "10.0.12.0/24",
-        "fd00::/8",
-        "a.example",
-        "*.example.com",
-        "*.internal",
-    ] {
+    for text in
+        ["10.0.10.103", "10.0.12.0/24", "fd00::/8", "a.example", "*.example.com", "*.internal"]
+    {
         assert_eq!(pattern(text).to_string(), text);
     }
     assert_eq!(pattern("10.0.12.7/32"), pattern("::ffff:10.0.12.7"));
     assert_eq!(pattern("*.EXAMPLE.com."), pattern("*.example.com"));
-    assert_eq!(
-        pattern("*.bücher.example"),
-        pattern("*.xn--bcher-kva.example")
-    );
+    assert_eq!(pattern("*.bücher.example"), pattern("*.xn--bcher-kva.example"));
 }
 
 #[test]
@@ -66,10 +53,7 @@ fn mistakes_in_patterns_say_what_to_write() {
         ("*.", "not a host name"),
         ("*.10.0.0", "is not an IPv4 address"),
         ("10.0.12.5/24", "write `10.0.12.0/24`"),
-        (
-            "10.0.10.103:2223",
-            "write the host alone, and the port in `ports`",
-        ),
+        ("10.0.10.103:2223", "write the host alone, and the port in `ports`"),
         ("hsm.example.com:2223", "write the host alone"),
         ("[fd00::1]:2223", "write the host alone"),
         ("[fd00::1]", "write it as in `fd00::10`"),
@@ -91,30 +75,17 @@ fn a_suffix_matches_what_is_below_it_only() {
         ("a.example.com.evil", false),
         ("10.0.0.1", false),
     ] {
-        assert_eq!(
-            pattern("*.example.com").matches(&host.parse().unwrap()),
-            expected,
-            "{host}"
-        );
+        assert_eq!(pattern("*.example.com").matches(&host.parse().unwrap()), expected, "{host}");
     }
 }
 
 #[test]
 fn a_client_cannot_get_around_a_rule_by_writing_the_host_differently() {
-    let allowlist = Allowlist::new(vec![rule(
-        "a",
-        &["10.0.0.0/8", "a.example"],
-        &[1],
-        None,
-        None,
-    )]);
+    let allowlist = Allowlist::new(vec![rule("a", &["10.0.0.0/8", "a.example"], &[1], None, None)]);
     for text in ["10.1.2.3:1", "[::ffff:10.1.2.3]:1", "A.EXAMPLE.:1"] {
         assert_eq!(find(&allowlist, None, text), "a");
     }
-    assert_eq!(
-        find(&allowlist, None, "[::10.1.2.3]:1"),
-        "no rule lists `::a01:203`"
-    );
+    assert_eq!(find(&allowlist, None, "[::10.1.2.3]:1"), "no rule lists `::a01:203`");
 }
 
 #[test]
@@ -141,16 +112,8 @@ fn a_refusal_says_what_the_nearest_rule_lacks() {
     for (peer, text, expected) in [
         (Some(16), "10.0.10.103:2223", "hsm"),
         (Some(16), "10.0.20.5:2223", "no rule lists `10.0.20.5`"),
-        (
-            Some(16),
-            "10.0.10.103:22",
-            "rule `web` lists `10.0.10.103`, but not port 22",
-        ),
-        (
-            Some(17),
-            "10.0.10.103:2223",
-            "rule `hsm` lists `10.0.10.103:2223`, but not for CID 17",
-        ),
+        (Some(16), "10.0.10.103:22", "rule `web` lists `10.0.10.103`, but not port 22"),
+        (Some(17), "10.0.10.103:2223", "rule `hsm` lists `10.0.10.103:2223`, but not for CID 17"),
         (
             None,
             "10.0.10.103:2223",
@@ -159,10 +122,7 @@ fn a_refusal_says_what_the_nearest_rule_lacks() {
     ] {
         assert_eq!(find(&allowlist, peer, text), expected);
     }
-    assert_eq!(
-        find(&Allowlist::default(), None, "a:1"),
-        "no rule lists `a`"
-    );
+    assert_eq!(find(&Allowlist::default(), None, "a:1"), "no rule lists `a`");
 }
 
 #[test]
@@ -212,9 +172,7 @@ fn a_permit_is_given_back_when_it_is_dropped() {
 fn a_reload_counts_the_connections_that_are_open() {
     let limited = |name, max| Allowlist::new(vec![rule(name, &["a"], &[1], None, max)]);
     let old = limited("a", Some(3));
-    let mut permits: Vec<_> = (0..3)
-        .map(|_| old.rules()[0].try_acquire().unwrap())
-        .collect();
+    let mut permits: Vec<_> = (0..3).map(|_| old.rules()[0].try_acquire().unwrap()).collect();
 
     let mut lower = limited("a", Some(2));
     lower.inherit(&old);
@@ -244,18 +202,9 @@ fn many_threads_never_get_more_permits_than_there_are() {
     let rule = rule("a", &["a"], &[1], None, Some(5));
     let permits: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
-            .map(|_| {
-                scope.spawn(|| {
-                    (0..100)
-                        .flat_map(|_| rule.try_acquire())
-                        .collect::<Vec<_>>()
-                })
-            })
+            .map(|_| scope.spawn(|| (0..100).flat_map(|_| rule.try_acquire()).collect::<Vec<_>>()))
             .collect();
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(permits.len(), 5);
 }
@@ -321,9 +270,7 @@ fn bits(text: &str) -> Option<Vec<bool>> {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    let bits = bytes
-        .iter()
-        .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1));
+    let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1));
     Some(bits.collect())
 }
 

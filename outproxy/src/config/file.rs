@@ -31,22 +31,14 @@ pub(super) struct File {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a table `[[listen]]`",
-    rename_all = "kebab-case"
-)]
+#[serde(deny_unknown_fields, expecting = "a table `[[listen]]`", rename_all = "kebab-case")]
 pub(super) struct ListenFile {
     pub(super) on: Spanned<Endpoint>,
     pub(super) to: Option<Spanned<Destination>>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a table `[[allow]]`",
-    rename_all = "kebab-case"
-)]
+#[serde(deny_unknown_fields, expecting = "a table `[[allow]]`", rename_all = "kebab-case")]
 pub(super) struct AllowFile {
     name: Spanned<RuleName>,
     hosts: List<HostPattern>,
@@ -72,21 +64,13 @@ impl AllowFile {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a table `[dns]`",
-    rename_all = "kebab-case"
-)]
+#[serde(deny_unknown_fields, expecting = "a table `[dns]`", rename_all = "kebab-case")]
 pub(super) struct DnsFile {
     pub(super) servers: Option<List<Nameserver>>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a table `[metrics]`",
-    rename_all = "kebab-case"
-)]
+#[serde(deny_unknown_fields, expecting = "a table `[metrics]`", rename_all = "kebab-case")]
 pub(super) struct MetricsFile {
     pub(super) listen: Spanned<Endpoint>,
 }

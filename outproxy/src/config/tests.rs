@@ -66,10 +66,7 @@ fn mistakes(text: &str) -> Vec<(Option<usize>, String)> {
 
 /// The one mistake of a file whose mistakes are all about `[[listen]]` tables on these endpoints.
 fn clash(endpoints: [&str; 2]) -> Option<String> {
-    let text: String = endpoints
-        .iter()
-        .map(|on| format!("[[listen]]\non = {on:?}\n"))
-        .collect();
+    let text: String = endpoints.iter().map(|on| format!("[[listen]]\non = {on:?}\n")).collect();
     let report = config::parse::<File, Config>(&text).err()?;
     Some(report.iter().map(Excerpt::message).collect())
 }
@@ -80,12 +77,7 @@ fn the_documented_file_is_understood() {
     let listeners: Vec<_> = config
         .listeners
         .iter()
-        .map(|listener| {
-            (
-                listener.on.to_string(),
-                listener.to.as_ref().map(ToString::to_string),
-            )
-        })
+        .map(|listener| (listener.on.to_string(), listener.to.as_ref().map(ToString::to_string)))
         .collect();
     assert_eq!(
         listeners,
@@ -103,10 +95,7 @@ fn the_documented_file_is_understood() {
     assert_eq!(hsm.max_connections.map(MaxConnections::get), Some(256));
     assert_eq!(secretsmanager.ports[..], [Port::try_from(443).unwrap()]);
     assert_eq!(config.limits, Limits::default());
-    assert_eq!(
-        config.nameservers,
-        Some(vec!["169.254.169.253:53".parse().unwrap()])
-    );
+    assert_eq!(config.nameservers, Some(vec!["169.254.169.253:53".parse().unwrap()]));
     assert_eq!(
         config.metrics.map(|endpoint| endpoint.to_string()),
         Some("tcp:127.0.0.1:9464".into())
@@ -130,23 +119,9 @@ fn what_is_written_replaces_the_defaults() {
          [dns]\nservers = ['127.0.0.1:5353', '[fd00::53]:54', 'fd00::53']",
     );
     assert_eq!(config.limits.idle_timeout, Some(Duration::from_secs(600)));
-    assert_eq!(
-        config.log,
-        LogConfig {
-            format: LogFormat::Json,
-            level: LogLevel::Off
-        }
-    );
-    let servers: Vec<_> = config
-        .nameservers
-        .iter()
-        .flatten()
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(
-        servers,
-        ["127.0.0.1:5353", "[fd00::53]:54", "[fd00::53]:53"]
-    );
+    assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: LogLevel::Off });
+    let servers: Vec<_> = config.nameservers.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(servers, ["127.0.0.1:5353", "[fd00::53]:54", "[fd00::53]:53"]);
 }
 
 #[test]
@@ -321,37 +296,19 @@ fn a_rule_behind_one_that_matches_all_it_lists_is_refused() {
     );
     for (earlier, later) in [
         // More hosts, more ports.
-        (
-            "hosts = ['a.b']\nports = [1]",
-            "hosts = ['a.b', 'c.b']\nports = [1]",
-        ),
-        (
-            "hosts = ['a.b']\nports = [1]",
-            "hosts = ['a.b']\nports = [1, 2]",
-        ),
+        ("hosts = ['a.b']\nports = [1]", "hosts = ['a.b', 'c.b']\nports = [1]"),
+        ("hosts = ['a.b']\nports = [1]", "hosts = ['a.b']\nports = [1, 2]"),
         // The parent of a suffix is not below it.
-        (
-            "hosts = ['*.a.b']\nports = [1]",
-            "hosts = ['a.b']\nports = [1]",
-        ),
+        ("hosts = ['*.a.b']\nports = [1]", "hosts = ['a.b']\nports = [1]"),
         // Other clients, and reserved CIDs that only the later rule admits.
         (
             "hosts = ['a.b']\nports = [1]\ncids = [16]",
             "hosts = ['a.b']\nports = [1]\ncids = [16, 17]",
         ),
-        (
-            "hosts = ['a.b']\nports = [1]\ncids = [16]",
-            "hosts = ['a.b']\nports = [1]",
-        ),
-        (
-            "hosts = ['a.b']\nports = [1]",
-            "hosts = ['a.b']\nports = [1]\ncids = [1]",
-        ),
+        ("hosts = ['a.b']\nports = [1]\ncids = [16]", "hosts = ['a.b']\nports = [1]"),
+        ("hosts = ['a.b']\nports = [1]", "hosts = ['a.b']\nports = [1]\ncids = [1]"),
         // A reserved address that only the later rule lists itself.
-        (
-            "hosts = ['0.0.0.0/0']\nports = [1]",
-            "hosts = ['169.254.169.254']\nports = [1]",
-        ),
+        ("hosts = ['0.0.0.0/0']\nports = [1]", "hosts = ['169.254.169.254']\nports = [1]"),
     ] {
         config(&file(earlier, later));
     }
@@ -363,23 +320,11 @@ fn unknown_keys_and_wrong_types_are_refused_everywhere() {
         ("[[listen]]\nno = 'vsock:any:1'", 2, "unknown key `no`"),
         ("[[lisen]]\non = 'vsock:any:1'", 1, "write `listen`"),
         ("[[allow]]\nport = 1", 2, "write `ports`"),
-        (
-            "[[allow]]\nname = 'a'\nhosts = ['a']\nports = 443",
-            4,
-            "expected an array",
-        ),
+        ("[[allow]]\nname = 'a'\nhosts = ['a']\nports = 443", 4, "expected an array"),
         ("[limits]\nmax-connection = 1", 2, "write `max-connections`"),
-        (
-            "[limits]\noutproxy-retry = '2s'",
-            2,
-            "unknown key `outproxy-retry`",
-        ),
+        ("[limits]\noutproxy-retry = '2s'", 2, "unknown key `outproxy-retry`"),
         ("[dns]\nserver = []", 2, "write `servers`"),
-        (
-            "metrics = 'tcp:127.0.0.1:1'",
-            1,
-            "expected a table `[metrics]`",
-        ),
+        ("metrics = 'tcp:127.0.0.1:1'", 1, "expected a table `[metrics]`"),
         ("[metrics]", 1, "missing key `listen`"),
         ("[log]\ncolour = true", 2, "unknown key `colour`"),
     ] {
@@ -390,33 +335,17 @@ fn unknown_keys_and_wrong_types_are_refused_everywhere() {
 #[test]
 fn values_out_of_range_are_refused_everywhere() {
     for (text, line, expected) in [
-        (
-            "[[listen]]\non = 'vsock:any:1'\nto = '10.0.0.1'",
-            3,
-            "has no port",
-        ),
+        ("[[listen]]\non = 'vsock:any:1'\nto = '10.0.0.1'", 3, "has no port"),
         ("[[listen]]\non = 'vsock:4294967296:1'", 2, "CID"),
         ("[[listen]]\non = 'vsock:any:0'", 2, "1 to 4294967294"),
         ("[[allow]]\nname = 'HSM'", 2, "`HSM` is not a name"),
         ("[[allow]]\nmax-connections = 0", 2, "from 1 to 1000000"),
         ("[limits]\nidle-timeout = 5", 2, "a duration such as \"5s\""),
-        (
-            "[limits]\nidle-timeout = '5'",
-            2,
-            "a duration such as \"5s\"",
-        ),
+        ("[limits]\nidle-timeout = '5'", 2, "a duration such as \"5s\""),
         ("[log]\nlevel = 'loud'", 2, "unknown variant `loud`"),
         ("[log]\nformat = 'xml'", 2, "expected `json` or `text`"),
-        (
-            "[dns]\nservers = ['dns.example']",
-            2,
-            "as in `169.254.169.253`",
-        ),
-        (
-            "[dns]\nservers = ['127.0.0.1:0']",
-            2,
-            "as in `169.254.169.253`",
-        ),
+        ("[dns]\nservers = ['dns.example']", 2, "as in `169.254.169.253`"),
+        ("[dns]\nservers = ['127.0.0.1:0']", 2, "as in `169.254.169.253`"),
     ] {
         assert_mistake(text, line, expected);
     }
@@ -426,9 +355,7 @@ fn values_out_of_range_are_refused_everywhere() {
 fn assert_mistake(text: &str, line: usize, expected: &str) {
     let found = mistakes(text);
     assert!(
-        found
-            .iter()
-            .any(|(at, message)| *at == Some(line) && message.contains(expected)),
+        found.iter().any(|(at, message)| *at == Some(line) && message.contains(expected)),
         "{text}: {found:?}"
     );
 }

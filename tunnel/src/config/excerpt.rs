@@ -19,10 +19,7 @@ impl Excerpt {
             let line = line_number(text, other.start);
             message.push_str(&format!("; the other is on line {line}"));
         }
-        Self {
-            place: mistake.at.map(|at| Place::new(text, &at)),
-            message,
-        }
+        Self { place: mistake.at.map(|at| Place::new(text, &at)), message }
     }
 
     /// The line of the mistake, counted from 1, unless something is missing altogether.
@@ -63,9 +60,7 @@ struct Place {
 
 impl Place {
     fn new(text: &str, at: &Range<usize>) -> Self {
-        let begin = text[..at.start]
-            .rfind('\n')
-            .map_or(0, |newline| newline + 1);
+        let begin = text[..at.start].rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[begin..].lines().next().unwrap_or_default();
         let before = text[begin..at.start].chars().count();
         // A mistake "at the end of the line" may lie between its CR and its LF.
@@ -101,12 +96,7 @@ impl Place {
         if !carets.ends_with('^') {
             carets.push('^');
         }
-        Self {
-            line: line_number(text, at.start),
-            column: before + 1,
-            shown,
-            carets,
-        }
+        Self { line: line_number(text, at.start), column: before + 1, shown, carets }
     }
 }
 

@@ -49,10 +49,8 @@ impl TryFrom<File> for Config {
                 ),
                 _ => first = Some(listen.on),
             }
-            let ports = listen
-                .ports
-                .map(|ports| ports.into_values(&mut mistakes))
-                .unwrap_or_default();
+            let ports =
+                listen.ports.map(|ports| ports.into_values(&mut mistakes)).unwrap_or_default();
             listeners.push((endpoint, ports));
         }
         mistakes.or(Self { listeners })
@@ -67,20 +65,14 @@ fn report(text: &str) -> String {
 fn a_good_file_is_loaded() {
     let file = tempfile::NamedTempFile::new().unwrap();
     // Editors on Windows begin a file with a byte order mark and end its lines with CR LF.
-    fs::write(
-        &file,
-        "\u{feff}[[listen]]\r\non = \"vsock:any:8443\"\r\nports = [1, 2]\r\n",
-    )
-    .unwrap();
+    fs::write(&file, "\u{feff}[[listen]]\r\non = \"vsock:any:8443\"\r\nports = [1, 2]\r\n")
+        .unwrap();
     let config: Config = load::<File, _>(file.path()).unwrap();
     let [(endpoint, ports)] = &config.listeners[..] else {
         panic!("{config:?}");
     };
     assert_eq!(endpoint.to_string(), "vsock:any:8443");
-    assert_eq!(
-        ports.iter().map(|port| port.get()).collect::<Vec<_>>(),
-        [1, 2]
-    );
+    assert_eq!(ports.iter().map(|port| port.get()).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]
@@ -203,11 +195,7 @@ fn what_is_missing_altogether_has_no_line() {
 
 #[test]
 fn a_huge_line_is_cut_around_the_mistake() {
-    let text = format!(
-        "listen = [{} 9{}]",
-        " ".repeat(500_000),
-        ",9".repeat(200_000)
-    );
+    let text = format!("listen = [{} 9{}]", " ".repeat(500_000), ",9".repeat(200_000));
     assert_eq!(
         report(&text),
         format!(
@@ -226,10 +214,8 @@ invalid type: integer `9`, expected struct Listen",
 
 #[test]
 fn a_huge_value_is_cut_in_its_middle() {
-    let text = format!(
-        "[[listen]]\non = \"unix:/\"\nmax-connections = \"{}\"",
-        "a".repeat(900_000)
-    );
+    let text =
+        format!("[[listen]]\non = \"unix:/\"\nmax-connections = \"{}\"", "a".repeat(900_000));
     let report = report(&text);
     assert!(report.len() < 1000, "{report}");
     assert!(report.ends_with("a\", expected a whole number"), "{report}");
@@ -281,29 +267,19 @@ fn mistakes_beyond_number_are_counted() {
 #[test]
 fn a_mistake_can_be_logged_on_one_line() {
     let report = parse::<File, Config>("[[listen]]\non = 1\n").unwrap_err();
-    let lines: Vec<_> = report
-        .iter()
-        .map(|one| (one.line(), one.message()))
-        .collect();
-    assert_eq!(
-        lines,
-        [(Some(2), "invalid type: integer `1`, expected a string")]
-    );
+    let lines: Vec<_> = report.iter().map(|one| (one.line(), one.message())).collect();
+    assert_eq!(lines, [(Some(2), "invalid type: integer `1`, expected a string")]);
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("outproxy.toml");
-    for (path, kind) in [
-        (missing.as_path(), io::ErrorKind::NotFound),
-        (dir.path(), io::ErrorKind::IsADirectory),
-    ] {
+    for (path, kind) in
+        [(missing.as_path(), io::ErrorKind::NotFound), (dir.path(), io::ErrorKind::IsADirectory)]
+    {
         let error = load::<File, Config>(path).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("failed to read `{}`", path.display())
-        );
+        assert_eq!(error.to_string(), format!("failed to read `{}`", path.display()));
         let ConfigError::Read { source, .. } = error else {
             panic!("{error:?}");
         };

@@ -24,9 +24,7 @@ pub(super) fn of_operators(message: &str) -> String {
 
 fn unknown_key(message: &str) -> Option<String> {
     // A key may itself contain the words that follow it, so they are looked for from the right.
-    let (key, known) = message
-        .strip_prefix("unknown field `")?
-        .rsplit_once("`, expected ")?;
+    let (key, known) = message.strip_prefix("unknown field `")?.rsplit_once("`, expected ")?;
     let nearest = known
         .split('`')
         .skip(1)
