@@ -4,6 +4,9 @@
 
 pub mod accept;
 pub mod buffer;
+pub mod chain;
+pub mod cidr;
+pub mod config;
 pub mod connect;
 pub mod connections;
 pub mod destination;
@@ -11,11 +14,16 @@ pub mod endpoint;
 pub mod head;
 pub mod head_reader;
 pub mod host;
+pub mod label;
+pub mod limits;
 pub mod listener;
+pub mod log;
 pub mod log_limit;
 pub mod metrics;
 pub mod relay;
+pub mod resources;
 pub mod signals;
 pub mod stream;
 pub mod tcp;
+pub mod telemetry;
 pub mod vsock;

@@ -1,0 +1,149 @@
+//! One rule of the allowlist, and the connections that it counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use thiserror::Error;
+use tunnel::destination::{Destination, Port};
+use tunnel::endpoint::Cid;
+use tunnel::host::Host;
+use tunnel::label::Label;
+use tunnel::limits::MaxConnections;
+
+use super::pattern::HostPattern;
+
+/// The name of a rule, in logs and metrics.
+pub type RuleName = Label;
+
+/// An `[[allow]]`: some hosts, on some ports, for all clients or some.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The name in logs and metrics.
+    pub name: RuleName,
+    /// Any of these hosts, in the order of the file.
+    pub hosts: Box<[HostPattern]>,
+    /// Any of these ports, in ascending order, each once.
+    pub ports: Box<[Port]>,
+    /// Any of these clients, in ascending order, each once. `None`: all, even without a CID.
+    pub cids: Option<Box<[Cid]>>,
+    /// How many connections may be open at once. `None`: as many as the whole outproxy may have.
+    pub max_connections: Option<MaxConnections>,
+    /// How many connections are open, shared with the rules of this name before and after a
+    /// reload.
+    open: Arc<AtomicUsize>,
+}
+
+impl Rule {
+    /// Makes a rule without connections.
+    #[must_use]
+    pub fn new(
+        name: RuleName,
+        hosts: Vec<HostPattern>,
+        mut ports: Vec<Port>,
+        cids: Option<Vec<Cid>>,
+        max_connections: Option<MaxConnections>,
+    ) -> Self {
+        ports.sort_unstable();
+        ports.dedup();
+        Self {
+            name,
+            hosts: hosts.into(),
+            ports: ports.into(),
+            cids: cids.map(|mut cids| {
+                cids.sort_unstable();
+                cids.dedup();
+                cids.into()
+            }),
+            max_connections,
+            open: Arc::default(),
+        }
+    }
+
+    pub(super) fn count_with(&mut self, old: &Self) {
+        self.open = Arc::clone(&old.open);
+    }
+
+    /// Takes one of the connections that the rule allows at once.
+    ///
+    /// After a reload with a smaller `max-connections` the rule may have more than that; it gives
+    /// out no permit until enough of them have ended.
+    ///
+    /// # Errors
+    ///
+    /// If there is none left.
+    pub fn try_acquire(&self) -> Result<Permit, LimitReached> {
+        let limit = self.max_connections.map_or(usize::MAX, MaxConnections::get);
+        // The count guards no other memory, so no stronger ordering is needed.
+        self.open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < limit).then_some(open + 1)
+            })
+            .map(|_| Permit(Arc::clone(&self.open)))
+            .map_err(|_| LimitReached { rule: self.name.clone(), limit })
+    }
+
+    /// How many connections are open, over all reloads.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether the rule has this host and this port, for whatever client.
+    #[must_use]
+    pub fn lists(&self, destination: &Destination) -> bool {
+        self.lists_host(&destination.host) && self.lists_port(destination.port)
+    }
+
+    /// Whether a connection that this rule matches is matched by `earlier` already, so that this
+    /// rule, if it comes later, has no say and its limit no effect.
+    #[must_use]
+    pub fn is_shadowed_by(&self, earlier: &Self) -> bool {
+        let cids_covered = match (&earlier.cids, &self.cids) {
+            (None, None) => true,
+            (Some(earlier), Some(cids)) => cids.iter().all(|cid| earlier.contains(cid)),
+            // A later rule with `cids` has a say still: it may admit reserved CIDs.
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        let covers_host = |host| earlier.hosts.iter().any(|pattern| pattern.covers(host));
+        cids_covered
+            && self.ports.iter().all(|port| earlier.lists_port(*port))
+            && self.hosts.iter().all(covers_host)
+    }
+
+    pub(super) fn lists_host(&self, host: &Host) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    pub(super) fn lists_port(&self, port: Port) -> bool {
+        self.ports.binary_search(&port).is_ok()
+    }
+
+    pub(super) fn admits(&self, peer: Option<Cid>) -> bool {
+        match (&self.cids, peer) {
+            (None, _) => true,
+            (Some(cids), Some(cid)) => cids.binary_search(&cid).is_ok(),
+            (Some(_), None) => false,
+        }
+    }
+}
+
+/// One open connection of a rule, counted until this is dropped.
+#[derive(Debug)]
+#[must_use = "the connection is no longer counted once the permit is dropped"]
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A rule has as many connections as it may have.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("rule `{rule}` has reached its {limit} connections; see its `max-connections`")]
+pub struct LimitReached {
+    /// The rule.
+    pub rule: RuleName,
+    /// How many connections it may have.
+    pub limit: usize,
+}

@@ -1,0 +1,110 @@
+//! The keys of outproxy.toml, as they are written.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Deserialize;
+use thiserror::Error;
+use toml::Spanned;
+use tunnel::config::{List, Mistakes};
+use tunnel::destination::{Destination, Port};
+use tunnel::endpoint::{Cid, Endpoint};
+use tunnel::host::Clamped;
+use tunnel::limits::{Limits, MaxConnections};
+use tunnel::log::LogConfig;
+
+use crate::allowlist::{HostPattern, Rule, RuleName};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) listen: Vec<ListenFile>,
+    #[serde(default)]
+    pub(super) allow: Vec<AllowFile>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    pub(super) dns: Option<DnsFile>,
+    pub(super) metrics: Option<MetricsFile>,
+    #[serde(default)]
+    pub(super) log: LogConfig,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[[listen]]`", rename_all = "kebab-case")]
+pub(super) struct ListenFile {
+    pub(super) on: Spanned<Endpoint>,
+    pub(super) to: Option<Spanned<Destination>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[[allow]]`", rename_all = "kebab-case")]
+pub(super) struct AllowFile {
+    name: Spanned<RuleName>,
+    hosts: List<HostPattern>,
+    ports: List<Port>,
+    cids: Option<List<Cid>>,
+    max_connections: Option<MaxConnections>,
+}
+
+impl AllowFile {
+    /// The rule, which stands where its name stands.
+    pub(super) fn into_rule(self, mistakes: &mut Mistakes) -> Spanned<Rule> {
+        Spanned::new(
+            self.name.span(),
+            Rule::new(
+                self.name.into_inner(),
+                self.hosts.into_values(mistakes),
+                self.ports.into_values(mistakes),
+                self.cids.map(|cids| cids.into_values(mistakes)),
+                self.max_connections,
+            ),
+        )
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[dns]`", rename_all = "kebab-case")]
+pub(super) struct DnsFile {
+    pub(super) servers: Option<List<Nameserver>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table `[metrics]`", rename_all = "kebab-case")]
+pub(super) struct MetricsFile {
+    pub(super) listen: Spanned<Endpoint>,
+}
+
+/// A DNS server: `169.254.169.253`, `127.0.0.1:5353` or `[fd00::53]:5353`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Cow<'_, str>")]
+pub(super) struct Nameserver(SocketAddr);
+
+impl TryFrom<Cow<'_, str>> for Nameserver {
+    type Error = NameserverError;
+
+    fn try_from(text: Cow<'_, str>) -> Result<Self, NameserverError> {
+        text.parse::<IpAddr>()
+            .map(|ip| SocketAddr::new(ip, DNS_PORT))
+            .or_else(|_| text.parse())
+            .ok()
+            .filter(|server| server.port() != 0)
+            .map(Self)
+            .ok_or_else(|| NameserverError(text.as_ref().into()))
+    }
+}
+
+impl From<Nameserver> for SocketAddr {
+    fn from(server: Nameserver) -> Self {
+        server.0
+    }
+}
+
+#[derive(Debug, Error)]
+#[error(
+    "`{0}` is not the address of a DNS server; write it as in `169.254.169.253` or `127.0.0.1:5353`"
+)]
+pub(super) struct NameserverError(Clamped);
+
+/// RFC 1035 section 4.2.
+const DNS_PORT: u16 = 53;
