@@ -4,9 +4,10 @@ mod file;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::str::FromStr;
 
 use toml::Spanned;
-use tunnel::config::{self, ConfigError, Mistakes};
+use tunnel::config::{self, ConfigError, Mistakes, Report};
 use tunnel::destination::Destination;
 use tunnel::endpoint::{Cid, Endpoint};
 use tunnel::host::Host;
@@ -42,6 +43,15 @@ impl Config {
     /// If the file cannot be read or has mistakes.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         config::load::<File, Self>(path)
+    }
+}
+
+impl FromStr for Config {
+    type Err = Report;
+
+    /// Parses the text of a file.
+    fn from_str(text: &str) -> Result<Self, Report> {
+        config::parse::<File, Self>(text)
     }
 }
 

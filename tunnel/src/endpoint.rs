@@ -84,7 +84,7 @@ impl Cid {
 
     /// The CID that the kernel reports for a peer.
     #[must_use]
-    pub fn new(cid: u32) -> Self {
+    pub const fn new(cid: u32) -> Self {
         Self(cid)
     }
 
@@ -129,6 +129,15 @@ impl fmt::Display for Cid {
 pub struct VsockPort(u32);
 
 impl VsockPort {
+    /// The port with this number, if there is one.
+    #[must_use]
+    pub const fn new(port: u32) -> Option<Self> {
+        match port {
+            0 | u32::MAX => None,
+            port => Some(Self(port)),
+        }
+    }
+
     /// The number.
     #[must_use]
     pub fn get(self) -> u32 {

@@ -48,16 +48,16 @@ level  = "info"
 "#;
 
 fn config(text: &str) -> Config {
-    config::parse::<File, _>(text).unwrap_or_else(|report| panic!("{report}"))
+    text.parse::<Config>().unwrap_or_else(|report| panic!("{report}"))
 }
 
 fn report(text: &str) -> String {
-    config::parse::<File, Config>(text).unwrap_err().to_string()
+    text.parse::<Config>().unwrap_err().to_string()
 }
 
 /// The line and the message of each mistake.
 fn mistakes(text: &str) -> Vec<(Option<usize>, String)> {
-    config::parse::<File, Config>(text)
+    text.parse::<Config>()
         .unwrap_err()
         .iter()
         .map(|mistake| (mistake.line(), mistake.message().into()))
@@ -67,7 +67,7 @@ fn mistakes(text: &str) -> Vec<(Option<usize>, String)> {
 /// The one mistake of a file whose mistakes are all about `[[listen]]` tables on these endpoints.
 fn clash(endpoints: [&str; 2]) -> Option<String> {
     let text: String = endpoints.iter().map(|on| format!("[[listen]]\non = {on:?}\n")).collect();
-    let report = config::parse::<File, Config>(&text).err()?;
+    let report = text.parse::<Config>().err()?;
     Some(report.iter().map(Excerpt::message).collect())
 }
 
