@@ -1,4 +1,8 @@
 //! The end of the tunnel inside a Nitro Enclave: local addresses for remote services.
+//!
+//! An enclave has no network. Here the addresses of remote services become local, so that
+//! applications find them where they look for them, and inproxy in their place.
 
 pub mod config;
 pub mod forwards;
+pub mod network;
