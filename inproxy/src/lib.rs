@@ -5,4 +5,5 @@
 
 pub mod config;
 pub mod forwards;
+pub mod loopback;
 pub mod network;
