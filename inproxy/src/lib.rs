@@ -5,5 +5,6 @@
 
 pub mod config;
 pub mod forwards;
+pub mod hosts;
 pub mod loopback;
 pub mod network;

@@ -1,0 +1,373 @@
+//! The lines of inproxy in /etc/hosts; see hosts(5).
+
+use std::fs::{self, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tunnel::host::DnsName;
+
+/// Makes the file map each name to its address, and keeps the lines of others byte for byte.
+///
+/// Readers find the old file or the new one, never a part of it, except where the file cannot be
+/// replaced: a bind mount, as Docker's is, or a directory that cannot be written. There it is
+/// rewritten in place. A file that is as it should be is not touched.
+///
+/// # Errors
+///
+/// The file cannot be read or written. Its old lines are still there.
+pub fn install(path: &Path, entries: &[(IpAddr, DnsName)]) -> Result<(), HostsError> {
+    // A link stays a link: what it leads to is what changes.
+    let path = follow_links(path);
+    let old = Old::read(&path).map_err(|source| HostsError::Read { path: path.clone(), source })?;
+    let content = old.as_ref().map_or(DEFAULT, |old| &old.content);
+    for (address, name) in rivals(content, entries) {
+        tracing::warn!(path = %path.display(), %name, address, "another line maps this name, too");
+    }
+    let new = edit(content, entries);
+    if new == content {
+        return Ok(());
+    }
+    write(&path, old.as_ref(), &new).map_err(|source| match source.kind() {
+        ErrorKind::ReadOnlyFilesystem => HostsError::ReadOnly { path, source },
+        _ => HostsError::Write { path, source },
+    })
+}
+
+/// The file with our lines as they should be, and those of others as they are.
+///
+/// Each of our lines carries a mark, so that no line of others is taken for ours, whatever somebody
+/// has cut, moved or left half-written; a block with a beginning and an end could lose its end.
+#[must_use]
+pub fn edit(old: &[u8], entries: &[(IpAddr, DnsName)]) -> Vec<u8> {
+    // First in the file, since a resolver may stop at the first line with the name.
+    let mut new: Vec<u8> =
+        entries.iter().flat_map(|(ip, name)| format!("{ip} {name}{MARK}\n").into_bytes()).collect();
+    new.extend(others(old).flatten());
+    new
+}
+
+/// The lines of others, each with its end.
+fn others(file: &[u8]) -> impl Iterator<Item = &[u8]> {
+    file.split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii_end().ends_with(MARK.as_bytes()))
+}
+
+/// What the lines of others say about our names: addresses that are not ours.
+///
+/// getaddrinfo(3) of glibc and of musl returns those beside ours.
+fn rivals<'a>(file: &[u8], entries: &'a [(IpAddr, DnsName)]) -> Vec<(String, &'a DnsName)> {
+    let mut rivals = Vec::new();
+    for line in others(file) {
+        let line = String::from_utf8_lossy(line);
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let Some(address) = words.next() else {
+            continue;
+        };
+        for word in words {
+            let word = word.strip_suffix('.').unwrap_or(word);
+            rivals.extend(
+                entries
+                    .iter()
+                    .filter(|(ip, name)| {
+                        name.as_str().eq_ignore_ascii_case(word) && address.parse() != Ok(*ip)
+                    })
+                    .map(|(_, name)| (address.to_owned(), name)),
+            );
+        }
+    }
+    rivals
+}
+
+/// The file at the end of the links, which need not exist.
+fn follow_links(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => {
+                path.pop();
+                path.push(target);
+            }
+            Err(_) => break,
+        }
+    }
+    path
+}
+
+/// The file as it was.
+struct Old {
+    content: Vec<u8>,
+    metadata: Metadata,
+}
+
+impl Old {
+    fn read(path: &Path) -> io::Result<Option<Self>> {
+        let metadata = match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            metadata => metadata?,
+        };
+        if !metadata.is_file() {
+            // A link to /dev/null must not end with /dev/null replaced.
+            return Err(io::Error::other("not a regular file"));
+        }
+        let content = fs::read(path)?;
+        Ok(Some(Self { content, metadata }))
+    }
+}
+
+fn write(path: &Path, old: Option<&Old>, new: &[u8]) -> io::Result<()> {
+    match (replace(path, old, new), old) {
+        (Err(error), Some(old)) if is_about_the_directory(&error) => {
+            tracing::debug!(path = %path.display(), %error, "rewriting in place");
+            overwrite(path, old, new)
+        }
+        (result, _) => result,
+    }
+}
+
+/// Whether the file itself may be writable all the same.
+///
+/// A full disk is not among these: in place, that costs lines.
+fn is_about_the_directory(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        // rename(2) onto a mount point.
+        ErrorKind::CrossesDevices | ErrorKind::ResourceBusy
+        // No new file beside the old one.
+        | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+        // fchown(2): the owner has no number in this user namespace.
+        | ErrorKind::InvalidInput
+    )
+}
+
+fn replace(path: &Path, old: Option<&Old>, new: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(path);
+    if old.is_none() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut temporary = tempfile::Builder::new().prefix(".hosts-").tempfile_in(directory)?;
+    let mode = match old.map(|old| &old.metadata) {
+        Some(metadata) => {
+            fchown(temporary.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
+            metadata.permissions()
+        }
+        None => Permissions::from_mode(0o644),
+    };
+    temporary.as_file().set_permissions(mode)?;
+    temporary.write_all(new)?;
+    // A crash after the rename must not leave an empty file.
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    Ok(())
+}
+
+fn overwrite(path: &Path, old: &Old, new: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let write = |content: &[u8]| {
+        file.write_all_at(content, 0)?;
+        file.set_len(content.len() as u64)?;
+        file.sync_all()
+    };
+    // The old lines still have their room, even if the disk is full: nothing was cut off before.
+    write(new).inspect_err(|_| drop(write(&old.content)))
+}
+
+/// Why names are not in /etc/hosts.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HostsError {
+    /// It is there, but cannot be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Nothing can be written where it is.
+    #[error("failed to write `{}`; mount a writable file there", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It cannot be written for another reason.
+    #[error("failed to write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The end of each of our lines.
+const MARK: &str = " # added by inproxy";
+
+/// What a file that does not exist would say.
+const DEFAULT: &[u8] = b"127.0.0.1 localhost\n";
+
+/// As many as the kernel follows; see path_resolution(7).
+const MAX_LINKS: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    const HSM: &str = "127.1.2.3 hsm.example # added by inproxy\n";
+
+    fn entries(texts: &[(&str, &str)]) -> Vec<(IpAddr, DnsName)> {
+        texts.iter().map(|(ip, name)| (ip.parse().unwrap(), name.parse().unwrap())).collect()
+    }
+
+    fn hsm() -> Vec<(IpAddr, DnsName)> {
+        entries(&[("127.1.2.3", "hsm.example")])
+    }
+
+    /// An empty directory, and the path of a hosts file in it.
+    fn directory() -> (TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        (directory, path)
+    }
+
+    #[test]
+    fn our_lines_come_first_and_replace_those_of_the_last_time() {
+        let old = b"127.0.0.1 localhost\n127.9.9.9 old.example # added by inproxy\r\n::1 localhost";
+        let new = edit(old, &hsm());
+        assert_eq!(
+            String::from_utf8(new).unwrap(),
+            format!("{HSM}127.0.0.1 localhost\n::1 localhost")
+        );
+    }
+
+    #[test]
+    fn a_comment_about_us_is_not_our_line() {
+        let old = "# added by inproxy: nothing\n10.0.0.1 a # added by inproxy's owner\n";
+        assert_eq!(edit(old.as_bytes(), &[]), old.as_bytes());
+    }
+
+    #[test]
+    fn other_addresses_of_our_names_are_found() {
+        let file = b"10.0.0.1 a HSM.example. # hsm.example\n127.1.2.3 hsm.example\n\xff hsm.example\n\
+            # 10.0.0.2 hsm.example\n10.0.0.3 xhsm.example\n127.9.9.9 hsm.example # added by inproxy\n";
+        let entries = hsm();
+        let addresses: Vec<_> = rivals(file, &entries).into_iter().map(|r| r.0).collect();
+        assert_eq!(addresses, ["10.0.0.1", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn a_missing_file_is_created_with_its_directory_and_localhost() {
+        let (directory, _) = directory();
+        let path = directory.path().join("etc/hosts");
+        install(&path, &hsm()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{HSM}127.0.0.1 localhost\n"));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o644);
+    }
+
+    #[test]
+    fn nothing_to_say_creates_nothing() {
+        let (_directory, path) = directory();
+        install(&path, &[]).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_file_keeps_its_mode_and_nothing_is_left_beside_it() {
+        let (directory, path) = directory();
+        fs::write(&path, "::1 localhost\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
+        install(&path, &hsm()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o604);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_file_is_replaced_once_and_then_left_alone() {
+        let (_directory, path) = directory();
+        fs::write(&path, "::1 localhost\n").unwrap();
+        let inode = || fs::metadata(&path).unwrap().ino();
+        let before = fs::File::open(&path).unwrap();
+        install(&path, &hsm()).unwrap();
+        assert_ne!(inode(), before.metadata().unwrap().ino());
+
+        let after = fs::File::open(&path).unwrap();
+        install(&path, &hsm()).unwrap();
+        assert_eq!(inode(), after.metadata().unwrap().ino());
+    }
+
+    #[test]
+    fn links_stay_links() {
+        let (directory, path) = directory();
+        let target = directory.path().join("run/hosts");
+        for link in ["run/hosts", "../run/hosts"] {
+            let path = directory.path().join("etc").join(link.replace('/', "-"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::create_dir_all(path.parent().unwrap().join("run")).unwrap();
+            symlink(link, &path).unwrap();
+            install(&path, &hsm()).unwrap();
+            assert!(path.is_symlink(), "{link}");
+            assert!(fs::read_to_string(&path).unwrap().starts_with(HSM), "{link}");
+        }
+        symlink(&target, &path).unwrap();
+        install(&path, &[]).unwrap();
+        assert!(path.is_symlink() && !fs::read_to_string(&target).unwrap().contains(HSM));
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_alone() {
+        let (_directory, path) = directory();
+        symlink("/dev/null", &path).unwrap();
+        let error = install(&path, &hsm()).unwrap_err();
+        assert_eq!(error.to_string(), "failed to read `/dev/null`");
+    }
+
+    #[test]
+    fn links_in_a_circle_are_an_error() {
+        let (_directory, path) = directory();
+        symlink("hosts", &path).unwrap();
+        assert!(install(&path, &hsm()).is_err());
+    }
+
+    fn some_entries() -> impl Strategy<Value = Vec<(IpAddr, DnsName)>> {
+        let entry = (any::<IpAddr>(), "[a-z]{1,10}(\\.[a-z]{1,5})?")
+            .prop_map(|(ip, name)| (ip, name.parse().unwrap()));
+        prop::collection::vec(entry, 0..5)
+    }
+
+    fn some_file() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..20),
+            "(127\\.1\\.2\\.3 a)? ?# added by inproxy\r?".prop_map(String::into_bytes),
+        ];
+        prop::collection::vec(line, 0..10).prop_map(|lines| lines.join(&b'\n'))
+    }
+
+    proptest! {
+        #[test]
+        fn the_lines_of_others_are_kept(old in prop::collection::vec(any::<u8>(), 0..200), entries in some_entries()) {
+            let new = edit(&old, &entries);
+            prop_assert!(new.ends_with(&old));
+            prop_assert_eq!(edit(&new, &[]), old);
+        }
+
+        #[test]
+        fn only_the_last_edit_counts(old in some_file(), one in some_entries(), two in some_entries()) {
+            prop_assert_eq!(edit(&edit(&old, &one), &two), edit(&old, &two));
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_gets_our_lines_again(old in some_file(), entries in some_entries(), cut: prop::sample::Index) {
+            let new = edit(&old, &entries);
+            let cut = &new[..cut.index(new.len() + 1)];
+            let ours = edit(&[], &entries);
+            prop_assert!(edit(cut, &entries).starts_with(&ours));
+        }
+    }
+}
