@@ -8,3 +8,4 @@ pub mod forwards;
 pub mod hosts;
 pub mod loopback;
 pub mod network;
+pub mod supervise;
