@@ -1,8 +1,9 @@
 //! Which forward an accepted connection belongs to, and where it leads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use tunnel::cidr::Cidr;
 use tunnel::destination::{Destination, Port};
 use tunnel::endpoint::Endpoint;
@@ -34,6 +35,16 @@ pub enum Target {
     },
     /// To outproxy, which is told the destination: for a host its name, otherwise the address.
     Routed(Destination),
+}
+
+impl Target {
+    /// What the client believes to be connected to.
+    #[must_use]
+    pub fn destination(&self) -> &Destination {
+        match self {
+            Self::Raw { destination, .. } | Self::Routed(destination) => destination,
+        }
+    }
 }
 
 impl Forwards {
@@ -82,10 +93,23 @@ impl Forwards {
         Some((&forward.name, target))
     }
 
-    /// The ports to listen on.
+    /// The wildcard addresses to listen on: one for each port and family serves every address
+    /// that is local.
     #[must_use]
-    pub fn ports(&self) -> BTreeSet<Port> {
-        self.0.iter().flat_map(|entry| entry.forward.ports.iter().copied()).collect()
+    pub fn wildcards(&self) -> BTreeSet<Destination> {
+        let mut wildcards = BTreeSet::new();
+        for Entry { addresses, forward } in &self.0 {
+            for (cidr, port) in
+                addresses.iter().flat_map(|cidr| forward.ports.iter().map(move |port| (cidr, port)))
+            {
+                let ip = match cidr.net() {
+                    IpNet::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                    IpNet::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                };
+                wildcards.insert(Destination { host: ip.into(), port: *port });
+            }
+        }
+        wildcards
     }
 }
 

@@ -1,11 +1,11 @@
-//! The end of the tunnel inside a Nitro Enclave: local addresses for remote services.
-//!
-//! An enclave has no network. Here the addresses of remote services become local, so that
-//! applications find them where they look for them, and inproxy in their place.
+//! The enclave's end of the tunnel: its network, its listeners, its application.
 
 pub mod config;
+pub mod forwarder;
 pub mod forwards;
 pub mod hosts;
+pub mod journal;
 pub mod loopback;
 pub mod network;
+pub mod server;
 pub mod supervise;

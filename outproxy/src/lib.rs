@@ -1,4 +1,12 @@
 //! The host's end of the tunnel, and the policy: who may reach what.
 
+pub mod address;
 pub mod allowlist;
 pub mod config;
+pub mod dial;
+pub mod journal;
+pub mod policy;
+pub mod refusal;
+pub mod resolver;
+pub mod server;
+pub mod service;

@@ -76,7 +76,17 @@ fn a_connection_leads_where_its_local_address_says() {
 }
 
 #[test]
-fn every_port_is_listened_on_once() {
-    let ports: Vec<_> = forwards().ports().into_iter().map(Port::get).collect();
-    assert_eq!(ports, [443, 444, 2223, 2224, 2225, 9443]);
+fn every_port_is_listened_on_once_for_each_family_that_has_it() {
+    let wildcards: Vec<_> = forwards().wildcards().iter().map(ToString::to_string).collect();
+    let expected = [
+        "0.0.0.0:443",
+        "0.0.0.0:444",
+        "0.0.0.0:2223",
+        "0.0.0.0:2224",
+        "0.0.0.0:2225",
+        "0.0.0.0:9443",
+        "[::]:2223",
+        "[::]:2224",
+    ];
+    assert_eq!(wildcards, expected);
 }

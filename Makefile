@@ -1,0 +1,28 @@
+# Everything that a person or CI runs. `make help` lists it.
+TARGET ?= x86_64-unknown-linux-musl
+BIN = target/$(TARGET)/release
+
+.PHONY: help build test check configs demo
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+build: ## the static binaries, in target/<target>/release
+	cargo build --release --target $(TARGET) -p inproxy -p outproxy
+
+test: build ## every test, also those over real AF_VSOCK in a virtual machine
+	tests/lab/setup
+	BIN_DIR=$(CURDIR)/$(BIN) cargo nextest run --workspace --target $(TARGET) --profile ci
+	cargo test --workspace --doc
+
+check: ## format, lints, documentation, dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+configs: build ## every file in configs/, as the binaries see it
+	$(BIN)/outproxy --check --config configs/outproxy.toml
+	$(BIN)/inproxy --check --config configs/inproxy.toml
+
+demo: build ## the whole path on one machine: no root, no VM, no Nitro
+	tests/demo

@@ -1,0 +1,130 @@
+//! Why a connection was not made, in HTTP's words and in ours.
+
+use std::fmt::Write;
+use std::io;
+
+use thiserror::Error;
+use tunnel::connections::Stop;
+use tunnel::head::RequestError;
+
+use crate::allowlist::{self, LimitReached};
+use crate::dial::DialError;
+use crate::resolver::DnsError;
+use tunnel::endpoint::Cid;
+
+/// Why a connection was not made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No rule allows it.
+    #[error(transparent)]
+    Disallowed(#[from] allowlist::Refusal),
+    /// The destination could not be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The client failed, or left, before it had said what it wants.
+    #[error("the client left: {0}")]
+    Gone(io::Error),
+    /// Nothing that makes sense was asked for.
+    #[error(transparent)]
+    Malformed(#[from] RequestError),
+    /// The client is no enclave.
+    #[error("CID {0} is no enclave, and no rule lists it in `cids`")]
+    NoEnclave(Cid),
+    /// The rule has all the connections that it may have.
+    #[error(transparent)]
+    RuleFull(#[from] LimitReached),
+    /// The client did not say in time what it wants.
+    #[error("no request within `header-timeout`")]
+    Silent,
+    /// The connection was told to end before it was made.
+    #[error("stopped: {0}")]
+    Stopped(Stop),
+    /// The proxy has all the connections that it may have.
+    #[error("all of `max-connections` are open")]
+    TooMany,
+}
+
+impl Refusal {
+    /// What a client is told: the status code (RFC 9110 section 15) and its reason phrase, and
+    /// the error type of RFC 9209 section 2.3.
+    #[must_use]
+    pub fn status(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::Disallowed(_) | Self::NoEnclave(_) => (403, "Forbidden", "http_request_denied"),
+            Self::Dial(error) => dial_status(error),
+            Self::Malformed(RequestError::Method(_)) => {
+                (405, "Method Not Allowed", "http_request_error")
+            }
+            Self::Malformed(RequestError::TooLong) => {
+                (431, "Request Header Fields Too Large", "http_request_error")
+            }
+            Self::Gone(_) | Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
+            Self::RuleFull(_) | Self::TooMany => {
+                (503, "Service Unavailable", "connection_limit_reached")
+            }
+            Self::Silent => (408, "Request Timeout", "http_request_error"),
+            Self::Stopped(Stop::Disallowed) => (403, "Forbidden", "http_request_denied"),
+            Self::Stopped(Stop::Shutdown) => {
+                (503, "Service Unavailable", "destination_unavailable")
+            }
+        }
+    }
+
+    /// A word for logs and metrics, one of few.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Disallowed(_) | Self::NoEnclave(_) => "denied",
+            Self::Dial(_) => "unreachable",
+            Self::Gone(_) => "gone",
+            Self::Malformed(_) => "malformed",
+            Self::RuleFull(_) | Self::TooMany => "limit",
+            Self::Silent => "silent",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+
+    /// The whole answer.
+    #[must_use]
+    pub fn answer(&self) -> String {
+        let (code, reason, error_type) = self.status();
+        let body = format!("{self}\n");
+        let mut answer = format!(
+            "HTTP/1.1 {code} {reason}\r\nProxy-Status: outproxy; error={error_type}; details={}\r\n",
+            structured_string(&self.to_string()),
+        );
+        if code == 405 {
+            answer.push_str("Allow: CONNECT\r\n");
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(
+            answer,
+            "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len(),
+        );
+        answer
+    }
+}
+
+fn dial_status(error: &DialError) -> (u16, &'static str, &'static str) {
+    const BAD_GATEWAY: &str = "Bad Gateway";
+    const GATEWAY_TIMEOUT: &str = "Gateway Timeout";
+    match error {
+        DialError::Dns(DnsError::TimedOut { .. }) => (504, GATEWAY_TIMEOUT, "dns_timeout"),
+        DialError::Dns(_) => (502, BAD_GATEWAY, "dns_error"),
+        DialError::Local { .. } => (503, "Service Unavailable", "proxy_internal_error"),
+        DialError::Prohibited { .. } => (502, BAD_GATEWAY, "destination_ip_prohibited"),
+        DialError::Refused { .. } => (502, BAD_GATEWAY, "connection_refused"),
+        DialError::TimedOut { .. } => (504, GATEWAY_TIMEOUT, "connection_timeout"),
+        DialError::Unreachable { .. } => (502, BAD_GATEWAY, "destination_ip_unroutable"),
+    }
+}
+
+/// A string as in RFC 9651 section 3.3.3: printable ASCII, quoted.
+fn structured_string(text: &str) -> String {
+    let printable = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' });
+    let escaped =
+        printable.flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]));
+    ['"'].into_iter().chain(escaped).chain(['"']).collect()
+}

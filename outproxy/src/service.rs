@@ -1,0 +1,231 @@
+//! One connection, from its request to its last byte.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tunnel::buffer::Buffer;
+use tunnel::connections::{Connection, Connections, Stop};
+use tunnel::destination::Destination;
+use tunnel::endpoint::Cid;
+use tunnel::head;
+use tunnel::head_reader::{HeadError, HeadReader};
+use tunnel::listener::Peer;
+use tunnel::relay::{Relay, Timeouts};
+use tunnel::stream::Stream;
+use tunnel::vsock;
+
+use crate::allowlist::{Permit, Rule};
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::policy::Policy;
+use crate::refusal::Refusal;
+
+/// What serves connections, whichever listener accepted them.
+#[derive(Debug)]
+pub struct Service {
+    policy: ArcSwap<Policy>,
+    connections: Arc<Connections<Facts>>,
+    journal: Journal,
+    hanging_up: Arc<Semaphore>,
+    own_cid: Option<Cid>,
+}
+
+/// By what an open connection is judged again when the policy changes.
+#[derive(Debug)]
+pub struct Facts {
+    cid: Option<Cid>,
+    destination: Destination,
+}
+
+impl Service {
+    /// A service without connections.
+    #[must_use]
+    pub fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Connections::new(config.limits.max_connections.get()),
+            policy: ArcSwap::from_pointee(Policy::new(config)),
+            journal: Journal::default(),
+            hanging_up: Arc::new(Semaphore::new(MOST_HANGING_UP)),
+            own_cid: vsock::local_cid(),
+        })
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// The connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> &Connections<Facts> {
+        &self.connections
+    }
+
+    /// What is logged of connections.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Puts what `config` asks for in force, and ends the connections that it no longer allows;
+    /// says how many those were.
+    pub fn enforce(&self, config: &Config) -> usize {
+        let policy = Arc::new(self.policy.load().reloaded(config));
+        self.connections.set_most(policy.limits.max_connections.get());
+        self.policy.store(Arc::clone(&policy));
+        self.connections.stop_if(Stop::Disallowed, |facts| {
+            policy.allowlist.find(facts.cid, &facts.destination).is_err()
+        })
+    }
+
+    /// Serves a new connection: a raw one if it leads `to` a destination, else a routed one.
+    pub fn serve(self: &Arc<Self>, stream: Stream, client: Peer, to: Option<Arc<Destination>>) {
+        let service = Arc::clone(self);
+        match self.connections.open() {
+            Some(connection) => {
+                tokio::spawn(service.run(stream, client, to, connection));
+            }
+            None => service.refuse(stream, client, to.as_deref(), to.is_some(), &Refusal::TooMany),
+        }
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        mut client: Stream,
+        peer: Peer,
+        to: Option<Arc<Destination>>,
+        connection: Connection<Facts>,
+    ) {
+        let started = Instant::now();
+        let is_raw = to.is_some();
+        // Boxed, so that what a resolver needs is not a part of every idle connection.
+        let opening = Box::pin(self.open(&mut client, peer, to, &connection));
+        let opened = tokio::select! {
+            opened = opening => opened,
+            reason = connection.stopped() => Err(Refusal::Stopped(reason)),
+        };
+        let destination = connection.facts().map(|facts| &facts.destination);
+        let (opened, destination) = match (opened, destination) {
+            (Ok(opened), Some(destination)) => (opened, destination),
+            (Err(refusal), destination) => {
+                return self.refuse(client, peer, destination, is_raw, &refusal);
+            }
+            (Ok(_), None) => return,
+        };
+        let mut relay = Relay::new(client, Stream::Tcp(opened.upstream));
+        if let Some(early) = opened.early {
+            let mut grant = Buffer::take();
+            let overhead = grant.put(head::GRANT.as_bytes());
+            relay.receive_first(grant, overhead);
+            relay.send_first(early, 0);
+        }
+        let (summary, lingering) = relay.run(opened.timeouts, connection.stopped()).await;
+        let rule = &opened.rule;
+        self.journal.ended(peer, destination, opened.address, rule, &summary, started.elapsed());
+        lingering.closed().await;
+    }
+
+    /// Finds out what the client wants, whether it may, and connects to it.
+    async fn open(
+        &self,
+        client: &mut Stream,
+        peer: Peer,
+        to: Option<Arc<Destination>>,
+        connection: &Connection<Facts>,
+    ) -> Result<Opened, Refusal> {
+        let policy = self.policy();
+        self.check_peer(peer, &policy)?;
+        let (destination, early) = match to {
+            Some(destination) => (Destination::clone(&destination), None),
+            None => {
+                let (destination, early) =
+                    read_request(client, policy.limits.header_timeout).await?;
+                (destination, Some(early))
+            }
+        };
+        let cid = peer.cid();
+        // Known before the policy is asked: a reload in between finds it.
+        connection.set_facts(Facts { cid, destination: destination.clone() });
+        let policy = self.policy();
+        let rule = Arc::clone(policy.allowlist.find(cid, &destination)?);
+        let permit = rule.try_acquire()?;
+        let (upstream, address) = policy.dial(cid, &destination).await?;
+        let timeouts = Timeouts {
+            idle: policy.limits.idle_timeout,
+            half_close: policy.limits.half_close_timeout,
+        };
+        Ok(Opened { upstream, address, rule, _permit: permit, early, timeouts })
+    }
+
+    /// Refuses those who are no enclave: a process of this machine reaches its vsock ports too.
+    fn check_peer(&self, peer: Peer, policy: &Policy) -> Result<(), Refusal> {
+        let reserved = [Cid::HYPERVISOR, Cid::LOCAL, Cid::HOST];
+        match peer.cid() {
+            Some(cid) if reserved.contains(&cid) || self.own_cid == Some(cid) => {
+                let admitted = policy.allowlist.admits_reserved(cid);
+                admitted.then_some(()).ok_or(Refusal::NoEnclave(cid))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn refuse(
+        &self,
+        client: Stream,
+        peer: Peer,
+        destination: Option<&Destination>,
+        is_raw: bool,
+        refusal: &Refusal,
+    ) {
+        self.journal.refused(peer, destination, refusal);
+        // A raw client has no words for a refusal but the abort; a client that failed has no ear.
+        if is_raw || matches!(refusal, Refusal::Gone(_)) {
+            return;
+        }
+        // When too many do not hang up by themselves, the others are cut off.
+        if let Ok(permit) = Arc::clone(&self.hanging_up).try_acquire_owned() {
+            let answer = refusal.answer();
+            tokio::spawn(async move {
+                client.hang_up(answer.as_bytes(), HANG_UP_TIMEOUT).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// A connection whose upstream is connected.
+#[derive(Debug)]
+struct Opened {
+    upstream: TcpStream,
+    address: SocketAddr,
+    rule: Arc<Rule>,
+    _permit: Permit,
+    /// What a routed client sent behind its request.
+    early: Option<Buffer>,
+    timeouts: Timeouts,
+}
+
+async fn read_request(
+    client: &mut Stream,
+    limit: Duration,
+) -> Result<(Destination, Buffer), Refusal> {
+    let mut reader = HeadReader::default();
+    let reading = std::future::poll_fn(|cx| reader.poll(cx, client, head::parse_request));
+    match timeout(limit, reading).await {
+        Ok(Ok(request)) => Ok(request),
+        Ok(Err(HeadError::Parse(error))) => Err(error.into()),
+        Ok(Err(HeadError::Stream(error))) => Err(Refusal::Gone(error)),
+        Err(_) => Err(Refusal::Silent),
+    }
+}
+
+/// How many refused clients may take their time to read why.
+const MOST_HANGING_UP: usize = 256;
+/// How much time.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);
