@@ -4,6 +4,7 @@
 
 mod namespaces;
 
+use std::env;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,17 +45,14 @@ fn a_writable_file_in_a_read_only_directory_is_rewritten_in_place() {
     run_below(MOUNTS, test, || {
         let directory = tempfile::tempdir().unwrap();
         let etc = tmpfs(directory.path(), "64k");
-        let docker = directory.path().with_extension("docker");
+        let docker = env::temp_dir().join("docker");
         fs::write(etc.join("hosts"), "").unwrap();
         fs::write(&docker, "10.0.0.1 container\n").unwrap();
         bind(&docker, &etc.join("hosts"));
         make_read_only(etc);
 
-        let result = install(&etc.join("hosts"), &entries(1));
-        let content = read(&docker);
-        fs::remove_file(&docker).unwrap();
-        result.unwrap();
-        assert_eq!(content, format!("{HSM}10.0.0.1 container\n"));
+        install(&etc.join("hosts"), &entries(1)).unwrap();
+        assert_eq!(read(&docker), format!("{HSM}10.0.0.1 container\n"));
     });
 }
 

@@ -9,11 +9,14 @@ pub(crate) fn run_below(command: &[&str], test: &str, body: impl FnOnce()) {
         return body();
     }
     let program = env::current_exe().unwrap_or_else(|error| panic!("current_exe: {error}"));
+    // What is mounted below keeps those inside from cleaning up.
+    let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("tempdir: {error}"));
     let output = Command::new(command[0])
         .args(&command[1..])
         .arg(program)
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
+        .env("TMPDIR", directory.path())
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", command[0]));
     let stdout = String::from_utf8_lossy(&output.stdout);
