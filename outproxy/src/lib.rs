@@ -1,0 +1,3 @@
+//! The host's end of the tunnel, and the policy: who may reach what.
+
+pub mod address;
