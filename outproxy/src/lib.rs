@@ -1,3 +1,4 @@
 //! The host's end of the tunnel, and the policy: who may reach what.
 
 pub mod address;
+pub mod resolver;
