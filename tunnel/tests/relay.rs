@@ -173,6 +173,32 @@ async fn an_abort_that_a_half_closed_peer_could_not_see_leaves_its_stream_open()
 }
 
 #[tokio::test]
+async fn a_half_close_that_crosses_an_abort_does_not_make_it_clean() {
+    let (mut client, near) = tcp_pair().await;
+    let (far, upstream) = UnixStream::pair().unwrap();
+    drop(upstream);
+    client.shutdown().await.unwrap();
+    let relay = start(Relay::new(Stream::Tcp(near), Stream::Unix(far)), TIMEOUTS);
+    assert!(read_all(&mut client).await.1.is_err());
+    let summary = end_of(relay).await;
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Upstream, _)), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_that_crosses_a_half_close_does_not_look_clean() {
+    let (client, near) = tcp_pair().await;
+    let (far, mut upstream) = UnixStream::pair().unwrap();
+    upstream.write_all(b"abc").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    reset(client);
+    let relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let (summary, _lingering) = relay.run(TIMEOUTS, pending::<()>()).await;
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Client, _)), "{summary:?}");
+    let read = timeout(TIMEOUTS.half_close, upstream.read(&mut [0])).await;
+    assert!(read.is_err(), "upstream must not read an end that never was");
+}
+
+#[tokio::test]
 async fn a_tunnel_can_be_told_to_stop() {
     let (mut client, near) = tcp_pair().await;
     let (far, _upstream) = UnixStream::pair().unwrap();

@@ -87,6 +87,11 @@ impl Direction {
                 continue;
             }
             if let State::Ended = self.state {
+                // Afterwards its full close would pass for the end of the other direction.
+                if !reverse.has_ended() && to.was_aborted() {
+                    self.state = State::Broken(Some(io::ErrorKind::ConnectionAborted.into()));
+                    continue;
+                }
                 self.state = match to.shutdown_write() {
                     Ok(()) => State::Done,
                     Err(error) => State::Broken(Some(error)),

@@ -1,9 +1,10 @@
 //! Streams that cannot be closed yet after an abort.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -11,7 +12,9 @@ use tokio::time::timeout;
 
 use super::direction::Direction;
 use super::{Relay, Side};
+use crate::buffer::Buffer;
 use crate::stream::Stream;
+use crate::vsock::BUFFER_SIZE;
 
 /// Streams that are still open after an abort.
 ///
@@ -61,9 +64,23 @@ fn must_linger(stream: &Stream, from: &Direction, to: &Direction) -> bool {
     match stream {
         Stream::Tcp(_) => to.moved() > 0,
         Stream::Unix(_) | Stream::Vsock(_) => {
-            from.has_ended() && !to.is_done() && !stream.was_aborted()
+            !to.is_done() && (from.has_ended() || ends(stream)) && !stream.was_aborted()
         }
     }
+}
+
+/// Whether the end of the stream is among what the kernel holds of it and nobody will relay.
+fn ends(stream: &Stream) -> bool {
+    let mut nobodys = Buffer::take();
+    // A peer that sends faster than this has not ended.
+    for _ in 0..=BUFFER_SIZE / Buffer::CAPACITY as u64 {
+        match recv(stream.as_fd().as_raw_fd(), nobodys.unfilled(), MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 async fn until_closable(stream: &Stream) -> io::Result<()> {
