@@ -5,6 +5,7 @@ pub mod allowlist;
 pub mod config;
 pub mod dial;
 pub mod journal;
+pub mod notices;
 pub mod policy;
 pub mod refusal;
 pub mod resolver;
