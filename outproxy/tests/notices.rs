@@ -98,13 +98,26 @@ fn a_shutdown_of_outproxy_ends_cleanly_what_finishes_and_resets_the_rest() {
         // The grace period is over at once for those who cannot wait.
         world.signal(Signal::SIGTERM);
         assert_eq!(read_all(&mut stuck).await.1.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        let mut status = None;
-        eventually(|| {
-            status = world.outproxy.try_wait().unwrap();
-            status.is_some()
-        })
-        .await;
-        assert!(status.is_some_and(|status| status.success()));
+        world.exits().await;
+    });
+}
+
+#[test]
+fn an_exit_of_outproxy_leaves_a_slow_client_its_whole_reply() {
+    run(async {
+        let mut world = World::new(2).await;
+        SockRef::from(&world.accepted[0].0).set_send_buffer_size(4096).unwrap();
+        let (mut client, mut upstream) = world.warmed_up().await;
+        client.shutdown().await.unwrap();
+        assert!(read_all(&mut upstream).await.0.is_empty());
+        // More than the client's connection holds, and less than with the tunnel's.
+        upstream.write_all(&[7; 250_000]).await.unwrap();
+        drop(upstream);
+        world.signal(Signal::SIGTERM);
+        world.exits().await;
+        assert_eq!(world.forwarder.connections().count(), 1);
+        let (reply, end) = read_all(&mut client).await;
+        assert!(reply.len() == 250_000 && end.is_ok(), "{}, {end:?}", reply.len());
     });
 }
 
@@ -240,6 +253,16 @@ impl World {
 
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.outproxy.id().cast_signed()), signal).unwrap();
+    }
+
+    async fn exits(&mut self) {
+        let mut status = None;
+        eventually(|| {
+            status = self.outproxy.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        assert!(status.is_some_and(|status| status.success()));
     }
 
     async fn connect(&self) -> UnixStream {

@@ -140,17 +140,36 @@ async fn a_notice_split_anywhere_is_understood() {
 
 #[tokio::test]
 async fn what_was_sent_before_an_abort_is_delivered_though_the_notice_overtakes_it() {
-    let Near { mut client, mut far, mut words, relay, session: _session } = near().await;
+    let Near { mut client, mut far, words: _words, relay, session } = near().await;
     client.shutdown().await.unwrap();
     assert!(read_all(&mut far).await.0.is_empty());
-    // More than the relay reads at a time.
-    let reply = vec![7; 150_000];
-    far.write_all(&reply).await.unwrap();
-    say(&mut words, NUMBER).await;
+    // The relay does not know yet that there is something to read when it hears the notice.
+    far.try_write(b"half").unwrap();
+    let mut notice = Buffer::take();
+    notice.put(&NUMBER.to_be_bytes());
+    let (own, _other) = UnixStream::pair().unwrap();
+    tokio::spawn(async move { session.serve(Stream::Unix(own), notice).await });
     let (received, end) = read_all(&mut client).await;
-    assert!(received == reply && end.is_err());
+    assert!(received == b"half" && end.is_err());
     assert!(matches!(soon(relay).await.unwrap().outcome, Outcome::Aborted(Side::Upstream, _)));
-    assert!(read_all(&mut far).await.1.is_ok(), "the stream is closed");
+    assert!(soon(far.write_all(b"x")).await.is_err(), "the stream is closed");
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_what_was_sent_before_an_abort() {
+    let Near { mut client, far, mut words, relay, session: _session } = near().await;
+    client.shutdown().await.unwrap();
+    let mut far = far;
+    let mut sent = 0;
+    // Until every buffer on the way is full, also those that grow.
+    while let Ok(Ok(n)) = timeout(SOON / 100, far.write(&[7; 50_000])).await {
+        sent += n;
+    }
+    say(&mut words, NUMBER).await;
+    understood(&mut words).await;
+    assert!(!relay.is_finished());
+    let (received, end) = read_all(&mut client).await;
+    assert!(received.len() == sent && end.is_err(), "{} of {sent}", received.len());
 }
 
 #[tokio::test]
