@@ -41,7 +41,8 @@ pub struct Relay {
     upstream: Stream,
     sent: Direction,
     received: Direction,
-    tunnel: Option<(Side, Tunnel)>,
+    /// Boxed, since each of the futures through which a relay is moved keeps a place for it.
+    tunnel: Option<Box<(Side, Tunnel)>>,
 }
 
 impl Relay {
@@ -54,7 +55,7 @@ impl Relay {
 
     /// Says and hears of aborts beside the stream on this side, which leads to the other proxy.
     pub fn set_tunnel(&mut self, side: Side, tunnel: Tunnel) {
-        self.tunnel = Some((side, tunnel));
+        self.tunnel = Some(Box::new((side, tunnel)));
     }
 
     /// Sends `first` ahead of what the client says; its first `overhead` bytes are not counted as
@@ -117,8 +118,8 @@ impl Relay {
                 Lingering::abort(self, None, limit)
             }
         };
-        if let Some((side, tunnel)) = tunnel
-            && lingering.has(side)
+        if let Some((side, tunnel)) = tunnel.as_deref()
+            && lingering.has(*side)
         {
             tunnel.notify_aborted();
         }
@@ -157,18 +158,18 @@ impl Relay {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = tunnel_on(Side::Client, self.tunnel.as_ref());
+        let tunnel = tunnel_on(Side::Client, self.tunnel.as_deref());
         self.sent.poll(cx, &mut self.client, &mut self.upstream, &self.received, tunnel)
     }
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = tunnel_on(Side::Upstream, self.tunnel.as_ref());
+        let tunnel = tunnel_on(Side::Upstream, self.tunnel.as_deref());
         self.received.poll(cx, &mut self.upstream, &mut self.client, &self.sent, tunnel)
     }
 
     /// Ready once the other proxy has aborted, and what it had sent before is delivered.
     fn poll_notice(&self, cx: &Context<'_>) -> Poll<(Side, io::Error)> {
-        let Some((side, tunnel)) = &self.tunnel else {
+        let Some((side, tunnel)) = self.tunnel.as_deref() else {
             return Poll::Pending;
         };
         let error = ready!(tunnel.poll_aborted(cx));
