@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use outproxy::config::Config;
+use outproxy::recorder::Recorder;
 use outproxy::server::Server;
 use tunnel::config::ConfigError;
 use tunnel::signals::Signals;
@@ -45,7 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::install()?;
-        let server = Server::bind(config, cli.config, log)?;
+        let server = Server::bind(config, cli.config, log, Recorder::install()?)?;
         server.run(signals).await;
         Ok(())
     })
