@@ -5,6 +5,7 @@ pub mod admin;
 pub mod allowlist;
 pub mod config;
 pub mod dial;
+pub mod doctor;
 pub mod journal;
 pub mod overview;
 pub mod policy;
