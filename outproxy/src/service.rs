@@ -155,7 +155,9 @@ impl Service {
         let policy = self.policy();
         let rule = Arc::clone(policy.allowlist.find(cid, &destination)?);
         let permit = rule.try_acquire()?;
+        let asked = Instant::now();
         let (upstream, address) = policy.dial(cid, &destination).await?;
+        self.journal.connected(asked.elapsed());
         let timeouts = Timeouts {
             idle: policy.limits.idle_timeout,
             half_close: policy.limits.half_close_timeout,
@@ -183,7 +185,9 @@ impl Service {
         is_raw: bool,
         refusal: &Refusal,
     ) {
-        self.journal.refused(peer, destination, refusal);
+        let policy = self.policy.load();
+        let rule = destination.and_then(|to| policy.allowlist.find(peer.cid(), to).ok());
+        self.journal.refused(peer, destination, rule.map(Arc::as_ref), refusal);
         // A raw client has no words for a refusal but the abort; a client that failed has no ear.
         if is_raw || matches!(refusal, Refusal::Gone(_)) {
             return;
