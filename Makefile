@@ -25,4 +25,4 @@ configs: build ## every file in configs/, as the binaries see it
 	$(BIN)/inproxy --check --config configs/inproxy.toml
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
-	tests/demo
+	BIN_DIR=$(BIN) tests/demo
