@@ -20,9 +20,11 @@ check: ## format, lints, documentation, dependencies
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-configs: build ## every file in configs/, as the binaries see it
+configs: build ## every file in configs/, as the binaries see it, also with its examples
 	$(BIN)/outproxy --check --config configs/outproxy.toml
+	sed 's/^#\([[a-z]\)/\1/' configs/outproxy.toml | $(BIN)/outproxy --check --config /dev/stdin
 	$(BIN)/inproxy --check --config configs/inproxy.toml
+	sed 's/^#\([[a-z]\)/\1/' configs/inproxy.toml | $(BIN)/inproxy --check --config /dev/stdin
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo
