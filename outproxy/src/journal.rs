@@ -76,11 +76,11 @@ impl Journal {
         refusal: &Refusal,
     ) {
         let outcome = refusal.word();
-        let reason = Chain(refusal);
+        let reason = Chain(refusal).to_string();
         let mut tally = self.lock();
         *tally.refused.entry(outcome).or_default() += 1;
         if let Some(destination) = destination {
-            tally.fail(destination, rule.map(|rule| &rule.name), outcome, reason.to_string());
+            tally.fail(destination, rule.map(|rule| &rule.name), outcome, reason.clone());
         }
         drop(tally);
         let rule = rule.map(|rule| rule.name.to_string());
@@ -88,7 +88,7 @@ impl Journal {
         metrics::counter!(names::CONNECTIONS, "rule" => label, "outcome" => outcome).increment(1);
         if self.refusals.admits() {
             let destination = destination.map(display);
-            tracing::warn!(%client, destination, rule, outcome, %reason, "connection refused");
+            tracing::warn!(%client, destination, rule, outcome, reason, "connection refused");
         }
     }
 
