@@ -1,0 +1,75 @@
+//! Clients and upstreams: plain blocking sockets, of which no call waits for ever.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::SockRef;
+
+use crate::namespace::Enclave;
+use crate::patience::patience;
+
+/// Connects from the enclave.
+#[must_use]
+pub fn connect(enclave: &Enclave, to: SocketAddr) -> TcpStream {
+    let stream = enclave.run(|| TcpStream::connect_timeout(&to, patience()));
+    bounded(stream.unwrap_or_else(|error| panic!("connect to {to}: {error}")))
+}
+
+/// Accepts the next connection.
+#[must_use]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    assert!(is_readable_within(listener, patience()), "nobody connects to {listener:?}");
+    bounded(listener.accept().expect("a connection").0)
+}
+
+/// Whether there is something to read, or a connection to accept, before `limit` has passed.
+#[must_use]
+pub fn is_readable_within(socket: &impl AsFd, limit: Duration) -> bool {
+    let limit = PollTimeout::try_from(limit).expect("a limit in milliseconds");
+    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], limit).expect("poll(2)") == 1
+}
+
+/// Gives every call on a stream a deadline.
+#[must_use]
+pub fn bounded(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(patience())).expect("SO_RCVTIMEO");
+    stream.set_write_timeout(Some(patience())).expect("SO_SNDTIMEO");
+    stream
+}
+
+/// Reads to the end, and says how it ended: `None` is a clean end.
+pub fn read_to_end(stream: &mut impl Read) -> (Vec<u8>, Option<ErrorKind>) {
+    let mut bytes = Vec::new();
+    let error = stream.read_to_end(&mut bytes).err();
+    assert_ne!(error.as_ref().map(std::io::Error::kind), Some(ErrorKind::WouldBlock), "it hangs");
+    (bytes, error.map(|error| error.kind()))
+}
+
+/// Reads exactly so many bytes.
+pub fn read_exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).expect("so many bytes");
+    bytes
+}
+
+/// Makes certain that a connection is alive from end to end: a byte there, and a byte back.
+pub fn ping(client: &mut TcpStream, upstream: &mut TcpStream) {
+    client.write_all(b">").expect("the client sends");
+    assert_eq!(read_exactly(upstream, 1), b">");
+    upstream.write_all(b"<").expect("upstream sends");
+    assert_eq!(read_exactly(client, 1), b"<");
+}
+
+/// Asserts that nothing comes but a reset.
+pub fn assert_reset(stream: &mut TcpStream) {
+    assert_eq!(read_to_end(stream), (vec![], Some(ErrorKind::ConnectionReset)));
+}
+
+/// Closes with an RST.
+pub fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    drop(stream);
+}

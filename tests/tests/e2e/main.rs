@@ -1,0 +1,53 @@
+//! The end-to-end tests: each scenario in a process and a world of its own, so that none can
+//! disturb another.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod relay;
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+use tests::world::World;
+
+/// What happens in a world.
+type Scenario = (&'static str, fn(&World));
+
+/// Lists the scenarios of a module by the names of their functions.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const ALL: &[crate::Scenario] = &[$((stringify!($name), $name)),*];
+    };
+}
+pub(crate) use scenarios;
+
+const THEMES: &[(&str, &[Scenario])] = &[("relay", relay::ALL)];
+
+fn main() -> ExitCode {
+    if let Ok(wanted) = env::var(SCENARIO) {
+        let (_, scenario) = all().find(|(name, _)| *name == wanted).unwrap();
+        scenario(&World::enter());
+        return ExitCode::SUCCESS;
+    }
+    let trials = all().map(|(name, _)| Trial::test(name.clone(), move || run(&name))).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn all() -> impl Iterator<Item = (String, fn(&World))> {
+    THEMES.iter().flat_map(|(theme, scenarios)| {
+        scenarios.iter().map(move |(name, scenario)| (format!("{theme}::{name}"), *scenario))
+    })
+}
+
+/// Runs a scenario by running this very program again.
+fn run(name: &str) -> Result<(), libtest_mimic::Failed> {
+    let output = Command::new(env::current_exe()?).env(SCENARIO, name).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}\n{text}", output.status).into())
+}
+
+/// Names the scenario in the process that is its own.
+const SCENARIO: &str = "E2E_SCENARIO";
