@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 
 use crate::patience::{is_emulated, patience};
 
@@ -62,16 +62,31 @@ impl Leg {
     ///
     /// What connect(2) answers.
     pub fn dial(&self, number: u32) -> io::Result<Socket> {
-        let (domain, address) = match self {
-            Self::Unix(directory) => {
-                (Domain::UNIX, SockAddr::unix(directory.join(format!("leg{number}")))?)
-            }
-            Self::Vsock(first) => (Domain::VSOCK, SockAddr::vsock(3, first + number)),
-        };
-        let socket = Socket::new(domain, Type::STREAM, None)?;
+        let address = self.address(number, 3)?;
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
         socket.set_read_timeout(Some(patience()))?;
         socket.set_write_timeout(Some(patience()))?;
         socket.connect(&address)?;
         Ok(socket)
+    }
+
+    /// Listens in outproxy's place.
+    ///
+    /// # Errors
+    ///
+    /// What bind(2) and listen(2) answer.
+    pub fn bind(&self, number: u32) -> io::Result<Socket> {
+        let address = self.address(number, u32::MAX)?;
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        socket.bind(&address)?;
+        socket.listen(16)?;
+        Ok(socket)
+    }
+
+    fn address(&self, number: u32, cid: u32) -> io::Result<SockAddr> {
+        match self {
+            Self::Unix(directory) => SockAddr::unix(directory.join(format!("leg{number}"))),
+            Self::Vsock(first) => Ok(SockAddr::vsock(cid, first + number)),
+        }
     }
 }

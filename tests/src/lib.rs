@@ -2,6 +2,7 @@
 //! proxies between them.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+pub mod dns;
 pub mod leg;
 pub mod namespace;
 pub mod patience;

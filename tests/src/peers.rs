@@ -6,10 +6,25 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::SockRef;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::namespace::Enclave;
 use crate::patience::patience;
+
+/// Listens as an upstream does, with room for many who connect at once.
+#[must_use]
+pub fn listen(address: SocketAddr) -> TcpListener {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("SO_REUSEADDR");
+    if address.is_ipv6() {
+        // Unlike IPv4, it takes no address that is local only by a route.
+        socket.set_freebind_v6(true).expect("IPV6_FREEBIND");
+    }
+    socket.bind(&address.into()).unwrap_or_else(|error| panic!("bind {address}: {error}"));
+    socket.listen(4096).expect("listen(2)");
+    socket.into()
+}
 
 /// Connects from the enclave.
 #[must_use]
@@ -72,4 +87,10 @@ pub fn assert_reset(stream: &mut TcpStream) {
 pub fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     drop(stream);
+}
+
+/// Takes as many descriptors as this process may have.
+pub fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit(2)");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("setrlimit(2)");
 }

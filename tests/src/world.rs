@@ -1,6 +1,6 @@
 //! What every scenario starts from.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -107,19 +107,6 @@ pub struct Tunnel {
     pub outproxy: Outproxy,
     /// The enclave's end.
     pub inproxy: Process,
-}
-
-/// Listens as an upstream does, with room for many who connect at once.
-#[must_use]
-pub fn listen(address: SocketAddr) -> TcpListener {
-    TcpListener::bind(address).unwrap_or_else(|error| panic!("listen on {address}: {error}"))
-}
-
-/// The limit of descriptors of this process, raised as far as it goes.
-pub fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit(2)");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("setrlimit(2)");
 }
 
 const fn v4(octets: [u8; 4], port: u16) -> SocketAddr {

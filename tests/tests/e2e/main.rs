@@ -2,7 +2,12 @@
 //! disturb another.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod config;
+mod enclave;
+mod limits;
+mod policy;
 mod relay;
+mod reload;
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -21,7 +26,14 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
-const THEMES: &[(&str, &[Scenario])] = &[("relay", relay::ALL)];
+const THEMES: &[(&str, &[Scenario])] = &[
+    ("config", config::ALL),
+    ("enclave", enclave::ALL),
+    ("limits", limits::ALL),
+    ("policy", policy::ALL),
+    ("relay", relay::ALL),
+    ("reload", reload::ALL),
+];
 
 fn main() -> ExitCode {
     if let Ok(wanted) = env::var(SCENARIO) {

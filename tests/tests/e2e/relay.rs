@@ -7,10 +7,10 @@ use std::thread;
 use nix::sys::signal::Signal;
 use tests::patience::scaled;
 use tests::peers::{
-    accept, assert_reset, bounded, connect, ping, read_exactly, read_to_end, reset,
+    accept, assert_reset, bounded, connect, listen, ping, read_exactly, read_to_end, reset,
 };
 use tests::process::has;
-use tests::world::{HSM, HSM2, RAW, World, listen};
+use tests::world::{HSM, HSM2, RAW, World};
 
 crate::scenarios![
     a_half_closed_request_gets_its_whole_reply,
