@@ -33,6 +33,15 @@ pub fn connect(enclave: &Enclave, to: SocketAddr) -> TcpStream {
     bounded(stream.unwrap_or_else(|error| panic!("connect to {to}: {error}")))
 }
 
+/// Connects from the enclave, and asserts that the connection is reset at once.
+pub fn assert_connect_resets(enclave: &Enclave, to: SocketAddr) {
+    match enclave.run(|| TcpStream::connect_timeout(&to, patience())) {
+        Ok(stream) => assert_reset(&mut bounded(stream)),
+        // It was quicker than connect(2).
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
 /// Accepts the next connection.
 #[must_use]
 pub fn accept(listener: &TcpListener) -> TcpStream {

@@ -122,7 +122,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            for line in &self.log.lock().lines {
+            let state = self.log.lock();
+            let left_out = state.lines.len().saturating_sub(SHOWN);
+            eprintln!("{}: {left_out} lines, then", self.name);
+            for line in &state.lines[left_out..] {
                 eprintln!("{}: {line}", self.name);
             }
         }
@@ -183,3 +186,6 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How many lines of a log are shown of a failure.
+const SHOWN: usize = 50;

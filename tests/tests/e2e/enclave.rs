@@ -11,11 +11,14 @@ use socket2::Socket;
 use tests::dns::{Answer, NameServer};
 use tests::leg::Leg;
 use tests::peers::{
-    accept, assert_reset, bounded, connect, listen, ping, read_exactly, read_to_end,
+    accept, assert_connect_resets, assert_reset, bounded, connect, listen, ping, read_exactly,
+    read_to_end,
 };
 use tests::process::has;
 use tests::proxies::run_inproxy;
 use tests::world::{ALLOWED, HSM, RAW, World};
+
+use crate::skipped;
 
 crate::scenarios![
     only_what_is_forwarded_is_there,
@@ -45,7 +48,7 @@ fn only_what_is_forwarded_is_there(world: &World) {
         assert_eq!(kind(address), ErrorKind::NetworkUnreachable, "{address}");
     }
     // Local, but another forward's.
-    assert_reset(&mut connect(&world.enclave, SocketAddr::new(RAW.ip(), 2224)));
+    assert_connect_resets(&world.enclave, SocketAddr::new(RAW.ip(), 2224));
 }
 
 fn a_name_is_found_in_the_hosts_file(world: &World) {
@@ -111,26 +114,22 @@ fn a_restart_of_outproxy_is_not_noticed(world: &World) {
     let config = world.outproxy_config(ALLOWED, "");
     let outproxy = world.outproxy(&config);
     let _inproxy = world.inproxy(&world.inproxy_config("outproxy-retry = '60s'"));
-    for address in [HSM, RAW] {
-        let upstream = listen(address);
-        ping(&mut connect(&world.enclave, address), &mut accept(&upstream));
+    let upstreams = [HSM, RAW].map(listen);
+    for (address, upstream) in [HSM, RAW].iter().zip(&upstreams) {
+        ping(&mut connect(&world.enclave, *address), &mut accept(upstream));
     }
     outproxy.signal(Signal::SIGKILL);
     let mut clients = [HSM, RAW].map(|address| connect(&world.enclave, address));
     let _outproxy = world.outproxy(&config);
-    for (client, address) in clients.iter_mut().zip([HSM, RAW]) {
-        let upstream = listen(address);
-        // Until upstream listens it may be refused there, which is no concern of this scenario.
-        let mut again = connect(&world.enclave, address);
-        ping(&mut again, &mut accept(&upstream));
-        drop(client.take_error());
+    for (client, upstream) in clients.iter_mut().zip(&upstreams) {
+        ping(client, &mut accept(upstream));
     }
 }
 
 fn an_outproxy_that_stays_away_is_a_reset(world: &World) {
     let inproxy = world.inproxy(&world.inproxy_config("outproxy-retry = '50ms'"));
     for address in [HSM, RAW] {
-        assert_reset(&mut connect(&world.enclave, address));
+        assert_connect_resets(&world.enclave, address);
     }
     inproxy.lines("the failures", 2, has("outcome", "unreachable"));
 }
@@ -191,7 +190,7 @@ fn socat_may_stand_on_the_host(world: &World) {
         Leg::Unix(_) => format!("UNIX-LISTEN:{},fork", &world.leg.listen(1)["unix:".len()..]),
         Leg::Vsock(first) => format!("VSOCK-LISTEN:{},fork", first + 1),
     };
-    let Some(_socat) = Socat::start(&from, &format!("TCP:{RAW}"), |command| command.spawn()) else {
+    let Some(_socat) = Socat::start(&from, &format!("TCP:{RAW}"), Command::spawn) else {
         return;
     };
     let _inproxy = world.inproxy(&world.inproxy_config("outproxy-retry = '20s'"));
@@ -261,7 +260,7 @@ impl Socat {
                 Some(Self(child))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                println!("SKIPPED: there is no socat");
+                skipped("there is no socat");
                 None
             }
             Err(error) => panic!("socat: {error}"),

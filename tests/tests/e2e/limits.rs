@@ -1,17 +1,18 @@
 //! Everything is bounded, and what is refused costs nobody else anything.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::patience::{patience, scaled};
 use tests::peers::{
-    accept, assert_reset, bounded, connect, is_readable_within, listen, ping,
-    raise_descriptor_limit, read_exactly, read_to_end,
+    accept, assert_connect_resets, assert_reset, bounded, connect, is_readable_within, listen,
+    ping, raise_descriptor_limit, read_exactly, read_to_end, reset,
 };
 use tests::process::{Process, has};
 use tests::proxies::Outproxy;
-use tests::world::{ALLOWED, HSM, RAW, Tunnel, World};
+use tests::world::{ALLOWED, HSM, HSM2, RAW, Tunnel, World};
 
 crate::scenarios![
     idle_connections_block_nobody,
@@ -54,7 +55,7 @@ fn one_connection_too_many_is_refused_with_a_reason(world: &World) {
     let tunnel = world.tunnel_with("max-connections = 3", "max-connections = 4");
     let listener = listen(HSM);
     let mut open = connections(world, HSM, &listener, 3);
-    assert_reset(&mut connect(&world.enclave, HSM));
+    assert_connect_resets(&world.enclave, HSM);
     let line = tunnel.outproxy.line("the refusal", has("outcome", "limit"));
     assert_eq!(line["reason"], "all of `max-connections` are open");
     let line = tunnel.inproxy.line("the refusal", has("outcome", "refused"));
@@ -75,7 +76,7 @@ fn a_rule_bounds_its_own_connections(world: &World) {
     let _inproxy = world.inproxy(&world.inproxy_config(""));
     let listener = listen(HSM);
     let _first = connections(world, HSM, &listener, 1);
-    assert_reset(&mut connect(&world.enclave, HSM));
+    assert_connect_resets(&world.enclave, HSM);
     let line = outproxy.line("the refusal", has("outcome", "limit"));
     assert!(line["reason"].as_str().unwrap().contains("`hsm`"), "{line}");
     // Another rule's are its own.
@@ -101,13 +102,27 @@ fn outproxy_without_descriptors_waits_and_recovers(world: &World) {
     let used = outproxy.ticks() - ticks;
     assert!(used <= 20, "it used {used} of 100 ticks while there was nothing to do");
 
-    drop(clients);
+    clients.into_iter().for_each(reset);
     drop(listener);
     await_descriptors(&outproxy, before);
-    let listener = listen(HSM);
-    for _ in 0..10 {
-        ping(&mut connect(&world.enclave, HSM), &mut accept(&listener));
+    let upstream = listen(HSM2);
+    thread::spawn(move || {
+        for stream in upstream.incoming() {
+            // Whoever resets it has got no descriptor yet.
+            let _ = stream.unwrap().write_all(b"<");
+        }
+    });
+    let is_served = || {
+        world.enclave.run(|| {
+            let stream = TcpStream::connect(HSM2);
+            stream.is_ok_and(|stream| bounded(stream).read_exact(&mut [0]).is_ok())
+        })
+    };
+    let deadline = Instant::now() + patience();
+    while !is_served() {
+        assert!(Instant::now() < deadline, "it does not recover");
     }
+    assert!((0..20).all(|_| is_served()));
 }
 
 fn a_client_that_says_nothing_is_sent_away(world: &World) {
@@ -141,12 +156,7 @@ fn a_half_closed_connection_ends_in_a_reset(world: &World) {
     assert_reset(&mut client);
     tunnel.inproxy.line("its end", has("outcome", "half-close-timeout"));
     // Upstream has half a connection left, and learns what became of the other as it writes.
-    while upstream.write_all(b"more").is_ok() {
-        assert!(
-            !is_readable_within(&upstream, Duration::from_millis(1))
-                || upstream.take_error().unwrap().is_none()
-        );
-    }
+    while upstream.write_all(b"more").is_ok() {}
 }
 
 fn an_idle_tunnel_takes_little_memory(world: &World) {
@@ -172,22 +182,29 @@ fn after_quiet_everything_is_given_back(world: &World) {
     let tunnel = world.tunnel();
     raise_descriptor_limit();
     let listener = listen(HSM);
-    ping(&mut connect(&world.enclave, HSM), &mut accept(&listener));
-    await_finished(&tunnel, 1);
     let proxies: [&Process; 2] = [&tunnel.outproxy, &tunnel.inproxy];
-    let before = proxies.map(|proxy| (proxy.descriptors(), proxy.memory()));
+    let before = proxies.map(Process::descriptors);
     let count = scaled(2000);
-    let mut open = connections(world, HSM, &listener, count);
-    for (client, upstream) in &mut open {
-        client.write_all(&[7; 10_000]).unwrap();
-        read_exactly(upstream, 10_000);
-    }
-    drop(open);
-    await_finished(&tunnel, 1 + count);
-    for (proxy, (descriptors, memory)) in proxies.iter().zip(before) {
-        await_descriptors(proxy, descriptors);
-        let kept = proxy.memory().saturating_sub(memory);
-        assert!(kept <= 4 << 20, "{kept} bytes are kept after {count} connections");
+    let burst = |earlier| {
+        let mut open = connections(world, HSM, &listener, count);
+        for (client, upstream) in &mut open {
+            client.write_all(&[7; 10_000]).unwrap();
+            read_exactly(upstream, 10_000);
+        }
+        drop(open);
+        await_finished(&tunnel, earlier + count);
+        for (proxy, before) in proxies.iter().zip(before) {
+            await_descriptors(proxy, before);
+        }
+        memory(&tunnel)
+    };
+    // What is allocated once is there after the first.
+    let after_one = burst(0);
+    let after_two = burst(count);
+    let after_three = burst(2 * count);
+    for ((one, two), three) in after_one.into_iter().zip(after_two).zip(after_three) {
+        let grown = three.saturating_sub(one.max(two));
+        assert!(grown <= 1 << 20, "{grown} bytes are kept of a burst; {one}, {two}, {three}");
     }
 }
 
@@ -222,6 +239,6 @@ fn await_descriptors(process: &Process, count: usize) {
     let deadline = Instant::now() + patience();
     while process.descriptors() > count {
         assert!(Instant::now() < deadline, "{} of {count} descriptors", process.descriptors());
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }

@@ -8,6 +8,7 @@ mod limits;
 mod policy;
 mod relay;
 mod reload;
+mod scripts;
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -33,6 +34,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("policy", policy::ALL),
     ("relay", relay::ALL),
     ("reload", reload::ALL),
+    ("scripts", scripts::ALL),
 ];
 
 fn main() -> ExitCode {
@@ -51,13 +53,22 @@ fn all() -> impl Iterator<Item = (String, fn(&World))> {
     })
 }
 
+/// Says aloud why a scenario has not been run, or not all of it.
+#[expect(clippy::print_stderr, reason = "nobody must take it for a success")]
+pub(crate) fn skipped(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+}
+
 /// Runs a scenario by running this very program again.
+#[expect(clippy::print_stderr, reason = "the output of a scenario is its own")]
 fn run(name: &str) -> Result<(), libtest_mimic::Failed> {
     let output = Command::new(env::current_exe()?).env(SCENARIO, name).output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
+        // What was skipped, if anything.
+        eprint!("{text}");
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&output.stderr);
     Err(format!("{}\n{text}", output.status).into())
 }
 

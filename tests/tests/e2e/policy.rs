@@ -8,7 +8,9 @@ use socket2::Socket;
 use tests::dns::{Answer, NameServer};
 use tests::leg::Leg;
 use tests::patience::patience;
-use tests::peers::{accept, assert_reset, connect, listen, ping, read_exactly, read_to_end};
+use tests::peers::{
+    accept, assert_connect_resets, connect, listen, ping, read_exactly, read_to_end,
+};
 use tests::process::has;
 use tests::world::{ALLOWED, HSM, HSM2, World};
 
@@ -28,9 +30,7 @@ fn a_destination_that_is_not_allowed_is_reset_with_its_reason_logged(world: &Wor
     let outproxy = world.outproxy(&world.outproxy_config("'10.0.10.103'", ""));
     let inproxy = world.inproxy(&world.inproxy_config(""));
     let upstream = listen(HSM2);
-    let mut client = connect(&world.enclave, HSM2);
-    client.write_all(b"hello").unwrap();
-    assert_reset(&mut client);
+    assert_connect_resets(&world.enclave, HSM2);
     let line = outproxy.line("the refusal", has("outcome", "denied"));
     assert_eq!(
         (&line["destination"], &line["reason"]),
@@ -175,8 +175,7 @@ fn the_last_good_address_outlives_its_name_server(world: &World) {
 
 fn an_upstream_that_is_not_there_is_told_apart(world: &World) {
     let tunnel = world.tunnel();
-    let mut client = connect(&world.enclave, HSM);
-    assert_reset(&mut client);
+    assert_connect_resets(&world.enclave, HSM);
     let line = tunnel.outproxy.line("the failure", has("outcome", "unreachable"));
     assert!(line["reason"].as_str().unwrap().contains("refused"), "{line}");
     // And it is back at once.

@@ -181,7 +181,7 @@ fn many_streams_never_mix(world: &World) {
     let hasty_clients: Vec<_> = (0..100).map(|_| connect(&world.enclave, HSM2)).collect();
     thread::scope(|scope| {
         for client in clients {
-            scope.spawn(move || send_and_compare(client, random(size)));
+            scope.spawn(move || send_and_compare(&client, &random(size)));
         }
         scope.spawn(|| hasty_clients.into_iter().for_each(drop));
     });
@@ -209,7 +209,7 @@ fn a_slow_reader_slows_nobody_else(world: &World) {
                 let fast = connect(&world.enclave, HSM);
                 let upstream = accept(&listener);
                 let echoing = thread::spawn(move || echo(upstream));
-                send_and_compare(fast, random(200_000));
+                send_and_compare(&fast, &random(200_000));
                 echoing.join().unwrap();
                 match flooded.write(&block) {
                     Ok(count) => written += count,
@@ -242,13 +242,13 @@ fn echo(mut stream: TcpStream) {
     }
 }
 
-fn send_and_compare(stream: TcpStream, bytes: Vec<u8>) {
+fn send_and_compare(stream: &TcpStream, bytes: &[u8]) {
     thread::scope(|scope| {
         scope.spawn(|| {
-            (&stream).write_all(&bytes).unwrap();
+            { stream }.write_all(bytes).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
         });
-        assert!(read_to_end(&mut &stream) == (bytes.clone(), None), "the echo differs");
+        assert!(read_to_end(&mut &*stream) == (bytes.to_vec(), None), "the echo differs");
     });
 }
 

@@ -6,7 +6,9 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use tests::patience::scaled;
-use tests::peers::{accept, assert_reset, connect, listen, ping, read_to_end};
+use tests::peers::{
+    accept, assert_connect_resets, assert_reset, connect, listen, ping, read_to_end,
+};
 use tests::process::has;
 use tests::proxies::Outproxy;
 use tests::world::{ALLOWED, HSM, HSM2, World};
@@ -27,7 +29,7 @@ fn one_more_hsm_is_one_more_line_and_a_reload(world: &World) {
     let outproxy = world.outproxy(&world.outproxy_config("'10.0.10.103'", ""));
     let _inproxy = world.inproxy(&world.inproxy_config(""));
     let (mut old, mut old_upstream) = open(world, HSM);
-    assert_reset(&mut connect(&world.enclave, HSM2));
+    assert_connect_resets(&world.enclave, HSM2);
 
     outproxy.reload(&world.outproxy_config("'10.0.10.103',\n'10.0.11.27'", ""));
     let _new = open(world, HSM2);
@@ -133,7 +135,7 @@ fn outproxy_drains(world: &World) {
         .outproxy
         .line("the drain", |line| line["message"] == "shutting down" && line["open"] == 1);
     ping(&mut client, &mut upstream);
-    assert_reset(&mut connect(&world.enclave, HSM));
+    assert_connect_resets(&world.enclave, HSM);
     drop(client);
     assert_eq!(read_to_end(&mut upstream), (vec![], None));
     drop(upstream);
