@@ -9,7 +9,7 @@ use clap::Parser;
 use inproxy::config::Config;
 use inproxy::server::Server;
 use tunnel::config::ConfigError;
-use tunnel::{resources, telemetry};
+use tunnel::{kernel, resources, telemetry};
 
 /// Makes the addresses of remote services local to a Nitro Enclave, and tunnels every connection
 /// to them over vsock to outproxy on the parent instance.
@@ -44,6 +44,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init(config.log)?;
+    kernel::warn_of_hazards();
     let most = config.limits.max_connections;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

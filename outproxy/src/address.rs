@@ -12,7 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// 0.0.0.0 to itself), link-local 169.254.0.0/16 (RFC 3927; metadata, DNS and time on EC2),
 /// multicast (RFC 5771) and 255.255.255.255 (RFC 919). In IPv6, `::`, `::1`, link-local fe80::/10
 /// and multicast ff00::/8 (RFC 4291), and fd00:ec2::/32, where EC2 has what it has at 169.254 in
-/// IPv4. And every IPv6 address that carries a prohibited IPv4 address: see [`carried`].
+/// IPv4. And every IPv6 address that carries a prohibited IPv4 address: mapped, compatible,
+/// translated, NAT64, 6to4, Teredo or ISATAP.
 #[must_use]
 pub fn is_prohibited(ip: IpAddr) -> bool {
     match ip.to_canonical() {

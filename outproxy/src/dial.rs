@@ -21,7 +21,8 @@ use crate::resolver::{Answer, DnsError, Family, Lookup, Resolver};
 /// How long IPv4 addresses wait for IPv6 addresses that are still looked up (RFC 8305 section 3).
 pub const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// How long an attempt has for itself before the next address is tried beside it (RFC 8305
-/// section 5). It is less if the addresses are so many that some would not get their turn.
+/// section 5). It is less if the addresses are so many that some would not get their turn: each
+/// has begun when half of the time that was left for connecting is over.
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// It is never less than this (RFC 8305 section 5).
 pub const SHORTEST_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
@@ -158,18 +159,7 @@ async fn race(
     limit: Duration,
     permitted: impl Fn(IpAddr) -> bool,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
-    let now = Instant::now();
-    let mut race = Race {
-        lookup,
-        port,
-        limit,
-        deadline: now + limit,
-        waiting: Waiting::default(),
-        not_before: now,
-        attempts: FuturesUnordered::new(),
-        pending: Vec::new(),
-        failure: DialError::Dns(DnsError::NoAddress(name.clone())),
-    };
+    let mut race = Race::new(name, lookup, port, limit);
     match timeout_at(race.deadline, race.run(permitted)).await {
         Ok(Some(winner)) => return Ok(winner),
         Ok(None) => {}
@@ -184,6 +174,8 @@ struct Race {
     port: u16,
     limit: Duration,
     deadline: Instant,
+    /// When every address that is known should have had its turn.
+    all_begun: Instant,
     waiting: Waiting,
     /// When the next address may be tried.
     not_before: Instant,
@@ -195,6 +187,22 @@ struct Race {
 }
 
 impl Race {
+    fn new(name: &DnsName, lookup: Lookup, port: u16, limit: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            lookup,
+            port,
+            limit,
+            deadline: now + limit,
+            all_begun: now,
+            waiting: Waiting::default(),
+            not_before: now,
+            attempts: FuturesUnordered::new(),
+            pending: Vec::new(),
+            failure: DnsError::NoAddress(name.clone()).into(),
+        }
+    }
+
     /// Returns [`None`] when there is nothing left to try.
     async fn run(&mut self, permitted: impl Fn(IpAddr) -> bool) -> Option<(TcpStream, SocketAddr)> {
         loop {
@@ -218,13 +226,17 @@ impl Race {
     }
 
     fn learn(&mut self, family: Family, answer: Answer) {
+        let now = Instant::now();
         match answer {
-            Ok(addresses) => self.waiting.add(&addresses),
+            Ok(addresses) => {
+                self.waiting.add(&addresses);
+                self.all_begun = now + self.deadline.saturating_duration_since(now) / 2;
+            }
             Err(error) => self.fail(error.into()),
         }
         if self.waiting.untouched() {
             let wait = family == Family::V4 && self.lookup.awaits(Family::V6);
-            self.not_before = Instant::now() + if wait { RESOLUTION_DELAY } else { Duration::ZERO };
+            self.not_before = now + if wait { RESOLUTION_DELAY } else { Duration::ZERO };
         }
     }
 
@@ -239,8 +251,8 @@ impl Race {
         self.pending.push(addr);
 
         let now = Instant::now();
-        let turns = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let turn = self.deadline.saturating_duration_since(now) / turns;
+        let turns = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX).max(1);
+        let turn = self.all_begun.saturating_duration_since(now) / turns;
         self.not_before = now + turn.clamp(SHORTEST_ATTEMPT_DELAY, ATTEMPT_DELAY);
     }
 

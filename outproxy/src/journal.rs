@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing::field::display;
+use tunnel::chain::Chain;
 use tunnel::connections::Stop;
 use tunnel::destination::Destination;
 use tunnel::listener::Peer;
@@ -68,7 +69,7 @@ impl Journal {
         metrics::counter!(names::CONNECTIONS, "rule" => "", "outcome" => outcome).increment(1);
         if self.refusals.admits() {
             let destination = destination.map(display);
-            tracing::warn!(%client, destination, outcome, reason = %refusal, "connection refused");
+            tracing::warn!(%client, destination, outcome, reason = %Chain(refusal), "connection refused");
         }
     }
 

@@ -9,7 +9,7 @@ use outproxy::config::Config;
 use outproxy::server::Server;
 use tunnel::config::ConfigError;
 use tunnel::signals::Signals;
-use tunnel::{resources, telemetry};
+use tunnel::{kernel, resources, telemetry};
 
 /// Accepts vsock connections from Nitro Enclaves and relays them to the TCP services that the
 /// configuration allows.
@@ -41,6 +41,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         return Ok(());
     }
     let log = telemetry::init(config.log)?;
+    kernel::warn_of_hazards();
     resources::raise_descriptor_limit_or_warn(config.limits.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

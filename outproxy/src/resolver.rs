@@ -242,6 +242,14 @@ enum Half {
 }
 
 impl Lookup {
+    #[cfg(test)]
+    pub(crate) fn new(
+        v6: impl Future<Output = Answer> + Send + 'static,
+        v4: impl Future<Output = Answer> + Send + 'static,
+    ) -> Self {
+        Self { v6: Half::Waiting(Box::pin(v6)), v4: Half::Waiting(Box::pin(v4)) }
+    }
+
     /// The next family that answers, each once; IPv6 before IPv4 if both are there.
     ///
     /// Nothing is lost when the future is dropped before it is ready.

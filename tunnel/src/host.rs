@@ -149,8 +149,13 @@ impl Clamped {
 
 impl From<&str> for Clamped {
     fn from(text: &str) -> Self {
-        let mut kept: String =
-            text.chars().take(Self::CHARS).flat_map(char::escape_debug).collect();
+        let mut kept = String::new();
+        for c in text.chars().take(Self::CHARS) {
+            match c {
+                '"' | '\'' => kept.push(c),
+                _ => kept.extend(c.escape_debug()),
+            }
+        }
         if text.chars().nth(Self::CHARS).is_some() {
             kept.push('…');
         }

@@ -43,17 +43,29 @@ pub(super) trait Ask: fmt::Debug + Send + Sync {
 
 /// The hosts file, and name servers.
 pub(super) struct NameServers {
-    /// Without any, those of resolv.conf(5).
-    configured: Option<Vec<SocketAddr>>,
-    budget: Duration,
     hosts: Hosts,
+    configure: Box<Configure>,
+    budget: Duration,
     client: Mutex<Option<TokioResolver>>,
 }
 
+/// Finds out which name servers there are.
+type Configure = dyn Fn() -> Result<(Vec<NameServerConfig>, ResolverOpts), NetError> + Send + Sync;
+
 impl NameServers {
-    pub(super) fn new(configured: Option<Vec<SocketAddr>>, budget: Duration) -> Self {
+    /// The name servers at these addresses, or else those of resolv.conf(5).
+    pub(super) fn new(addresses: Option<Vec<SocketAddr>>, budget: Duration) -> Self {
+        let configure: Box<Configure> = match addresses {
+            Some(addresses) => Box::new(move || {
+                Ok((addresses.iter().map(server_at).collect(), ResolverOpts::default()))
+            }),
+            None => Box::new(|| {
+                let (config, options) = read_system_conf()?;
+                Ok((config.into_parts().2, options))
+            }),
+        };
         let hosts = Hosts::from_system().unwrap_or_default();
-        Self { configured, budget, hosts, client: Mutex::new(None) }
+        Self { hosts, configure, budget, client: Mutex::default() }
     }
 
     /// The client, built when it is first needed: resolv.conf may have no name server yet when
@@ -63,13 +75,7 @@ impl NameServers {
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        let (servers, mut options) = match &self.configured {
-            Some(addresses) => (addresses.iter().map(server_at).collect(), ResolverOpts::default()),
-            None => {
-                let (config, options) = read_system_conf()?;
-                (config.into_parts().2, options)
-            }
-        };
+        let (servers, mut options) = (self.configure)()?;
         options.timeout = self.budget / ATTEMPTS;
         options.attempts = RETRIES;
         // Both are done here.
@@ -128,7 +134,7 @@ impl Ask for NameServers {
 
 impl fmt::Debug for NameServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NameServers").field("configured", &self.configured).finish_non_exhaustive()
+        f.debug_struct("NameServers").finish_non_exhaustive()
     }
 }
 
@@ -203,3 +209,49 @@ const ATTEMPTS: u32 = 3;
 const RETRIES: usize = ATTEMPTS as usize - 1;
 /// How many addresses of a family are kept. An answer over TCP could bring thousands.
 const ADDRESSES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_resolver::system_conf::parse_resolv_conf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn question(name: &str, family: Family) -> Question {
+        Question { name: name.parse().unwrap(), family }
+    }
+
+    #[tokio::test]
+    async fn a_name_in_the_hosts_file_has_the_addresses_there_and_no_other() {
+        let mut servers = NameServers::new(None, Duration::ZERO);
+        servers.configure = Box::new(|| Err("nobody is to be asked".into()));
+        let file = "10.0.10.103 hsm.test HSM2.test\nfd00::10 hsm.test\n";
+        servers.hosts.read_hosts_conf(file.as_bytes()).unwrap();
+        for (name, family, expected) in [
+            ("hsm.test", Family::V4, Some("10.0.10.103")),
+            ("hsm.test", Family::V6, Some("fd00::10")),
+            ("hsm2.test", Family::V4, Some("10.0.10.103")),
+            ("hsm2.test", Family::V6, None),
+        ] {
+            let reply = servers.ask(&question(name, family)).await.unwrap();
+            let ip = reply.answer.ok().map(|ips| ips[0].to_string());
+            assert_eq!(ip.as_deref(), expected, "{name} {family:?}");
+        }
+        let error = servers.ask(&question("other.test", Family::V4)).await.unwrap_err();
+        assert!(matches!(error, DnsError::Failed { .. }));
+    }
+
+    #[test]
+    fn name_servers_may_turn_up_after_the_start() {
+        static NETWORK_IS_UP: AtomicBool = AtomicBool::new(false);
+        let mut servers = NameServers::new(None, Duration::ZERO);
+        servers.configure = Box::new(|| {
+            let up = NETWORK_IS_UP.load(Ordering::Relaxed);
+            let text = if up { "nameserver 127.0.0.53\nsearch corp.test" } else { "" };
+            let (config, options) = parse_resolv_conf(text)?;
+            Ok((config.into_parts().2, options))
+        });
+        assert!(servers.client().is_err());
+        NETWORK_IS_UP.store(true, Ordering::Relaxed);
+        servers.client().unwrap();
+    }
+}
