@@ -33,9 +33,10 @@ fn whatever_its_ends_do_the_chain_keeps_its_promises(world: &World) {
     let from_env = |name| env::var(name).ok().map(|value: String| value.parse().unwrap());
     let first = from_env("SCRIPT_SEED").unwrap_or_else(|| fastrand::u64(..1 << 48));
     let count = from_env("SCRIPTS").unwrap_or_else(|| if is_emulated() { 500 } else { 300 });
-    // After an abort that vsock cannot tell of, it is this that ends a half-closed connection.
-    let half_close = if is_emulated() { 30 } else { 5 };
-    let _tunnel = world.tunnel_with("", &format!("half-close-timeout = '{half_close}s'"));
+    // After an abort that vsock cannot tell of, it is this that ends a half-closed connection: at
+    // one end of the tunnel, before the other gives up and closes.
+    let limits = format!("half-close-timeout = '{}s'", if is_emulated() { 30 } else { 5 });
+    let _tunnel = world.tunnel_with(&limits, &limits);
     raise_descriptor_limit();
     let listeners = [HSM, RAW].map(listen);
     let failures = run_all(world, &listeners, first..first + count);
