@@ -37,7 +37,7 @@ impl Lingering {
     /// Aborts both streams of a relay, of which `failed` needs no care. What must linger does,
     /// for `limit` at the most.
     pub(super) fn abort(relay: Relay, failed: Option<Side>, limit: Duration) -> Self {
-        let Relay { client, upstream, sent, received } = relay;
+        let Relay { client, upstream, sent, received, .. } = relay;
         let linger = |side, stream: Stream, from: &Direction, to: &Direction| {
             let lingers = failed != Some(side) && must_linger(&stream, from, to);
             lingers.then_some(stream)
