@@ -16,7 +16,7 @@ use tunnel::head::{self, Answer, AnswerError};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::label::Label;
 use tunnel::listener::Peer;
-use tunnel::relay::{OpenError, Relay, Side, Timeouts};
+use tunnel::relay::{Relay, Side, Timeouts};
 use tunnel::stream::Stream;
 
 use crate::config::Config;
@@ -231,15 +231,6 @@ impl Failure {
             Self::Refused(_) => "refused",
             Self::Stopped(_) => "stopped",
             Self::TooMany => "limit",
-        }
-    }
-}
-
-impl From<OpenError<AnswerError>> for Failure {
-    fn from(error: OpenError<AnswerError>) -> Self {
-        match error {
-            OpenError::Client(error) => Self::Client(error),
-            OpenError::Upstream(error) => Self::Upstream(error),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tunnel::destination::Destination;
 use tunnel::endpoint::Cid;
+use tunnel::host::Host;
 use tunnel::limits::Limits;
 
 use crate::address::is_prohibited;
@@ -55,8 +56,13 @@ impl Policy {
         peer: Option<Cid>,
         destination: &Destination,
     ) -> Result<(TcpStream, SocketAddr), DialError> {
-        let permitted =
-            |ip| !is_prohibited(ip) || self.allowlist.lists_address(peer, ip, destination.port);
+        let is_literal = matches!(destination.host, Host::Ip(_));
+        let permitted = |ip| {
+            let (allowlist, port) = (&self.allowlist, destination.port);
+            !is_prohibited(ip)
+                || allowlist.lists_address(peer, ip, port)
+                || is_literal && allowlist.lists_prohibited_block(peer, ip, port)
+        };
         dial(destination, &self.resolver, self.limits.connect_timeout, permitted).await
     }
 }

@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::io;
 
 use thiserror::Error;
+use tunnel::chain::Chain;
 use tunnel::connections::Stop;
+use tunnel::endpoint::Cid;
 use tunnel::head::RequestError;
 
 use crate::allowlist::{self, LimitReached};
 use crate::dial::DialError;
 use crate::resolver::DnsError;
-use tunnel::endpoint::Cid;
 
 /// Why a connection was not made.
 #[derive(Debug, Error)]
@@ -92,10 +93,16 @@ impl Refusal {
     #[must_use]
     pub fn answer(&self) -> String {
         let (code, reason, error_type) = self.status();
-        let body = format!("{self}\n");
+        let details = Chain(self).to_string();
+        let rcode = match self {
+            Self::Dial(DialError::Dns(error)) => error.rcode(),
+            _ => None,
+        };
+        let rcode = rcode.map_or_else(String::new, |rcode| format!("; rcode=\"{rcode}\""));
+        let body = format!("{details}\n");
         let mut answer = format!(
-            "HTTP/1.1 {code} {reason}\r\nProxy-Status: outproxy; error={error_type}; details={}\r\n",
-            structured_string(&self.to_string()),
+            "HTTP/1.1 {code} {reason}\r\nProxy-Status: outproxy; error={error_type}{rcode}; details={}\r\n",
+            structured_string(&details),
         );
         if code == 405 {
             answer.push_str("Allow: CONNECT\r\n");
@@ -130,4 +137,37 @@ fn structured_string(text: &str) -> String {
     let escaped =
         printable.flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]));
     ['"'].into_iter().chain(escaped).chain(['"']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_why_in_the_words_of_rfc_9209() {
+        let answer = Refusal::NoEnclave(Cid::LOCAL).answer();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut lines = head.lines();
+        assert_eq!(lines.next(), Some("HTTP/1.1 403 Forbidden"));
+        assert_eq!(
+            lines.next(),
+            Some(
+                "Proxy-Status: outproxy; error=http_request_denied; \
+                 details=\"CID 1 is no enclave, and no rule lists it in `cids`\""
+            )
+        );
+        assert!(lines.any(|line| line == format!("Content-Length: {}", body.len())));
+    }
+
+    #[test]
+    fn a_failed_resolution_names_the_response_code() {
+        let name = "no.example".parse().unwrap();
+        let answer = Refusal::from(DialError::from(DnsError::NotFound(name))).answer();
+        assert!(answer.contains("error=dns_error; rcode=\"NXDOMAIN\"; details="), "{answer}");
+    }
+
+    #[test]
+    fn a_structured_string_holds_no_byte_that_could_end_it() {
+        assert_eq!(structured_string("a\"b\\c\r\nd\u{e9}"), r#""a\"b\\c??d?""#);
+    }
 }

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod head;
 pub mod head_reader;
 pub mod host;
+pub mod kernel;
 pub mod label;
 pub mod limits;
 pub mod listener;

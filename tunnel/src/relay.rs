@@ -13,7 +13,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::buffer::Buffer;
@@ -41,6 +40,7 @@ pub struct Relay {
     upstream: Stream,
     sent: Direction,
     received: Direction,
+    client_error: Option<io::Error>,
     /// Boxed, since each of the futures through which a relay is moved keeps a place for it.
     tunnel: Option<Box<(Side, Tunnel)>>,
 }
@@ -49,8 +49,14 @@ impl Relay {
     /// A relay that has not moved anything yet.
     #[must_use]
     pub fn new(client: Stream, upstream: Stream) -> Self {
-        let (sent, received) = (Direction::default(), Direction::default());
-        Self { client, upstream, sent, received, tunnel: None }
+        Self {
+            client,
+            upstream,
+            sent: Direction::default(),
+            received: Direction::default(),
+            client_error: None,
+            tunnel: None,
+        }
     }
 
     /// Says and hears of aborts beside the stream on this side, which leads to the other proxy.
@@ -73,17 +79,22 @@ impl Relay {
     /// Relays what the client says while the head of what upstream says is read, as
     /// [`HeadReader::poll`] does. What follows the head is delivered to the client.
     ///
+    /// A client that fails meanwhile is the outcome of [`Self::run`]: an abort in the middle of
+    /// the head could look clean to upstream.
+    ///
     /// # Errors
     ///
-    /// [`OpenError`], after which the tunnel is of no use; dropping it aborts both streams.
+    /// [`HeadError`], after which the tunnel is of no use; dropping it aborts both streams.
     pub async fn open<T, E>(
         &mut self,
         mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
-    ) -> Result<T, OpenError<E>> {
+    ) -> Result<T, HeadError<E>> {
         let mut head = HeadReader::default();
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
-                return Poll::Ready(Err(OpenError::Client(error)));
+            if self.client_error.is_none()
+                && let Poll::Ready(Err(error)) = self.poll_sent(cx)
+            {
+                self.client_error = Some(error);
             }
             let (value, rest) = ready!(head.poll(cx, &mut self.upstream, &mut parse))?;
             self.received.put_first(rest, 0);
@@ -127,6 +138,9 @@ impl Relay {
     }
 
     async fn copy<R>(&mut self, timeouts: Timeouts, stop: impl Future<Output = R>) -> Outcome<R> {
+        if let Some(error) = self.client_error.take() {
+            return self.aborted(Side::Client, error);
+        }
         let mut stop = pin!(stop);
         let mut quiet = Quiet::new();
         std::future::poll_fn(|cx| {
@@ -282,17 +296,6 @@ impl fmt::Display for Side {
             Self::Upstream => "upstream",
         })
     }
-}
-
-/// Why the head of what upstream says could not be read.
-#[derive(Debug, Error)]
-pub enum OpenError<E> {
-    /// The client failed meanwhile.
-    #[error("the client failed: {0}")]
-    Client(io::Error),
-    /// Upstream failed, or its head makes no sense.
-    #[error(transparent)]
-    Upstream(#[from] HeadError<E>),
 }
 
 /// Watches for quiet. It arms no timer for a tunnel that may be idle for ever.

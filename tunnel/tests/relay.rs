@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tunnel::buffer::Buffer;
 use tunnel::head_reader::HeadError;
-use tunnel::relay::{OpenError, Outcome, Relay, Side, Summary, Timeouts};
+use tunnel::relay::{Outcome, Relay, Side, Summary, Timeouts};
 use tunnel::stream::Stream;
 
 const TIMEOUTS: Timeouts = Timeouts { idle: None, half_close: Duration::from_secs(5) };
@@ -247,7 +247,22 @@ async fn an_answer_that_never_ends_is_an_error() {
     let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
     drop(upstream);
     let error = relay.open(first_line).await.unwrap_err();
-    assert!(matches!(error, OpenError::Upstream(HeadError::Stream(_))), "{error:?}");
+    assert!(matches!(error, HeadError::Stream(_)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_fails_during_the_head_does_not_look_clean_to_upstream() {
+    let (client, near) = tcp_pair().await;
+    let (far, mut upstream) = UnixStream::pair().unwrap();
+    let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    reset(client);
+    upstream.write_all(b"OK\n").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    relay.open(first_line).await.unwrap();
+    let (summary, _lingering) = relay.run(TIMEOUTS, pending::<()>()).await;
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Client, _)), "{summary:?}");
+    let read = timeout(TIMEOUTS.half_close, upstream.read(&mut [0])).await;
+    assert!(read.is_err(), "upstream must not read an end that never was");
 }
 
 fn first_line(bytes: &[u8]) -> Result<Option<(usize, usize)>, Infallible> {

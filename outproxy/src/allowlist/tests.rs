@@ -146,6 +146,19 @@ fn only_an_address_that_is_listed_itself_lifts_the_ban_on_it() {
 }
 
 #[test]
+fn a_block_counts_as_meant_only_if_all_of_it_is_prohibited() {
+    let hosts = ["0.0.0.0/0", "127.0.0.0/8", "::/0"];
+    let allowlist = Allowlist::new(vec![rule("all", &hosts, &[80], None, None)]);
+    let lists = |ip: &str| {
+        allowlist.lists_prohibited_block(None, ip.parse().unwrap(), Port::try_from(80).unwrap())
+    };
+    assert!(lists("127.0.0.1"));
+    assert!(!lists("169.254.169.254"));
+    assert!(!lists("fd00:ec2::254"));
+    assert!(!lists("10.0.10.103"));
+}
+
+#[test]
 fn a_reserved_cid_is_admitted_where_a_rule_names_it() {
     let allowlist = Allowlist::new(vec![
         rule("a", &["a"], &[1], None, None),

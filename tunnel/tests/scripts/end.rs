@@ -11,8 +11,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use crate::bytes::Bytes;
-use crate::script::{Part, Step};
+use super::bytes::Bytes;
+use super::script::{Part, Step};
 
 /// What an end has done and seen so far.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! What two ends saw, held against what is promised.
 
-use crate::end::{Closing, Ending, Progress};
+use super::end::{Closing, Ending, Progress};
 
 /// What an end was, and all that it did and saw.
 #[derive(Debug)]

@@ -1,0 +1,191 @@
+//! A process under test: its log, its end, and what it costs.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::patience::patience;
+
+/// A proxy that was started. It is killed when it goes out of scope, and its log is shown if the
+/// test fails.
+#[derive(Debug)]
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    log: Arc<Log>,
+}
+
+impl Process {
+    /// Takes over a child whose standard error is a pipe.
+    #[must_use]
+    pub fn new(name: &'static str, mut child: Child) -> Self {
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        thread::spawn({
+            let log = Arc::clone(&log);
+            move || log.fill(stderr)
+        });
+        Self { name, child, log }
+    }
+
+    /// Its child, for standard input and output.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("it runs");
+    }
+
+    /// Kills it as SIGKILL does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        // Standard error ends with the process: the log's thread has it.
+        self.log.wait("its end", |state| state.ended.then_some(()));
+        self.child.wait().expect("it ends")
+    }
+
+    /// Waits for the first line that `wanted` accepts, also among those that were logged before.
+    pub fn line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.lines(what, 1, wanted).remove(0)
+    }
+
+    /// Waits for so many lines that `wanted` accepts.
+    pub fn lines(&self, what: &str, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.log.wait(what, |state| {
+            let lines: Vec<_> = state.lines.iter().filter(|line| wanted(line)).cloned().collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    /// All that it has logged.
+    #[must_use]
+    pub fn logged(&self) -> Vec<Value> {
+        self.log.lock().lines.clone()
+    }
+
+    /// How many descriptors it has open.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+    }
+
+    /// Its resident memory, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let kib = line.trim().trim_end_matches(" kB");
+        kib.parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The processor time that it has used, in ticks of 10 ms.
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        let stat = self.proc("stat");
+        // The name, in brackets, may have blanks in it.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().expect("ticks"))
+            .sum()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("it runs")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "whoever reads of a failure wants to know why")]
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let state = self.log.lock();
+            let left_out = state.lines.len().saturating_sub(SHOWN);
+            eprintln!("{}: {left_out} lines, then", self.name);
+            for line in &state.lines[left_out..] {
+                eprintln!("{}: {line}", self.name);
+            }
+        }
+    }
+}
+
+/// Whether a line has a field of this value.
+pub fn has(field: &'static str, value: &str) -> impl Fn(&Value) -> bool {
+    move |line| line[field] == value
+}
+
+/// What a process has logged so far.
+#[derive(Debug, Default)]
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct LogState {
+    lines: Vec<Value>,
+    ended: bool,
+}
+
+impl Log {
+    fn fill(&self, stderr: ChildStderr) {
+        let mut reader = BufReader::new(stderr);
+        let mut line = String::new();
+        while matches!(reader.by_ref().read_line(&mut line), Ok(1..)) {
+            // Before the log is up there is plain text.
+            let value = serde_json::from_str(&line).unwrap_or_else(|_| line.trim_end().into());
+            self.change(|state| state.lines.push(value));
+            line.clear();
+        }
+        self.change(|state| state.ended = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut LogState)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn wait<T>(&self, what: &str, mut found: impl FnMut(&LogState) -> Option<T>) -> T {
+        let deadline = Instant::now() + patience();
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = found(&state) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero() && !state.ended, "waited in vain for {what}");
+            state =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many lines of a log are shown of a failure.
+const SHOWN: usize = 50;

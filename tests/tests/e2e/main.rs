@@ -1,0 +1,76 @@
+//! The end-to-end tests: each scenario in a process and a world of its own, so that none can
+//! disturb another.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod config;
+mod enclave;
+mod limits;
+mod policy;
+mod relay;
+mod reload;
+mod scripts;
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+use tests::world::World;
+
+/// What happens in a world.
+type Scenario = (&'static str, fn(&World));
+
+/// Lists the scenarios of a module by the names of their functions.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const ALL: &[crate::Scenario] = &[$((stringify!($name), $name)),*];
+    };
+}
+pub(crate) use scenarios;
+
+const THEMES: &[(&str, &[Scenario])] = &[
+    ("config", config::ALL),
+    ("enclave", enclave::ALL),
+    ("limits", limits::ALL),
+    ("policy", policy::ALL),
+    ("relay", relay::ALL),
+    ("reload", reload::ALL),
+    ("scripts", scripts::ALL),
+];
+
+fn main() -> ExitCode {
+    if let Ok(wanted) = env::var(SCENARIO) {
+        let (_, scenario) = all().find(|(name, _)| *name == wanted).unwrap();
+        scenario(&World::enter());
+        return ExitCode::SUCCESS;
+    }
+    let trials = all().map(|(name, _)| Trial::test(name.clone(), move || run(&name))).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn all() -> impl Iterator<Item = (String, fn(&World))> {
+    THEMES.iter().flat_map(|(theme, scenarios)| {
+        scenarios.iter().map(move |(name, scenario)| (format!("{theme}::{name}"), *scenario))
+    })
+}
+
+/// Says aloud why a scenario has not been run, or not all of it.
+#[expect(clippy::print_stderr, reason = "nobody must take it for a success")]
+pub(crate) fn skipped(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+}
+
+/// Runs a scenario by running this very program again.
+#[expect(clippy::print_stderr, reason = "the output of a scenario is its own")]
+fn run(name: &str) -> Result<(), libtest_mimic::Failed> {
+    let output = Command::new(env::current_exe()?).env(SCENARIO, name).output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        // What was skipped, if anything.
+        eprint!("{text}");
+        return Ok(());
+    }
+    Err(format!("{}\n{text}", output.status).into())
+}
+
+/// Names the scenario in the process that is its own.
+const SCENARIO: &str = "E2E_SCENARIO";

@@ -1,0 +1,62 @@
+//! Bugs of the running kernel that a tunnel would meet.
+
+use std::fmt;
+
+/// Warns in the log if the running kernel is one that is known to lose data.
+pub fn warn_of_hazards() {
+    let release = std::fs::read_to_string(OSRELEASE).unwrap_or_default();
+    if let Some(release) = Release::parse(release.trim())
+        && release.loses_vsock_data()
+    {
+        tracing::warn!(
+            kernel = %release,
+            "this kernel loses vsock data when a reader stalls while small packets arrive; \
+             upgrade to 6.12.117 or later"
+        );
+    }
+}
+
+/// The version of a Linux kernel, as in `6.12.95-cloud-amd64`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Release(u32, u32, u32);
+
+impl Release {
+    fn parse(text: &str) -> Option<Self> {
+        let version = text.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+        let mut numbers = version.split('.').map(|number| number.parse().ok());
+        Some(Self(numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+    }
+
+    /// Whether a stalled reader's stream is reset with ENOBUFS, and what it had not read is lost.
+    /// Measured at 6.12.95, which has it, and at 6.12.117, which does not.
+    fn loses_vsock_data(self) -> bool {
+        (Self(6, 12, 92)..Self(6, 12, 117)).contains(&self)
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// See proc(5).
+const OSRELEASE: &str = "/proc/sys/kernel/osrelease";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_that_lose_data_are_known() {
+        let loses = |text| Release::parse(text).unwrap().loses_vsock_data();
+        for text in ["6.12.92", "6.12.95-cloud-amd64", "6.12.116+deb13-amd64"] {
+            assert!(loses(text), "{text}");
+        }
+        for text in ["4.14.256", "5.10.0-35-cloud-amd64", "6.1.0-56", "6.12.91", "6.12.117", "6.18"]
+        {
+            assert!(!loses(text), "{text}");
+        }
+        assert_eq!(Release::parse("unknown"), None);
+    }
+}
