@@ -42,6 +42,9 @@ fn whatever_its_ends_do_the_chain_keeps_its_promises(world: &World) {
     let failures = run_all(world, &listeners, first..first + count);
     let (crossed, failures): (Vec<_>, Vec<_>) =
         failures.into_iter().partition(|failure| failure.may_have_crossed);
+    if !crossed.is_empty() {
+        crate::say(&format!("in {} of {count} scripts an abort crossed an end", crossed.len()));
+    }
     let shortest = failures.iter().chain(&crossed).min_by_key(|failure| failure.text.len());
     assert!(
         failures.is_empty() && crossed.len() as u64 <= 1 + count / 100,
