@@ -23,9 +23,11 @@ check: ## format, lints, documentation
 deny: ## licences, sources and bans of all dependencies; needs cargo-deny
 	cargo deny check bans licenses sources
 
-configs: build ## every file in configs/, as the binaries see it
+configs: build ## every file in configs/, as the binaries see it, also with its examples
 	$(BIN)/outproxy --check --config configs/outproxy.toml
+	sed 's/^#\([[a-z]\)/\1/' configs/outproxy.toml | $(BIN)/outproxy --check --config /dev/stdin
 	$(BIN)/inproxy --check --config configs/inproxy.toml
+	sed 's/^#\([[a-z]\)/\1/' configs/inproxy.toml | $(BIN)/inproxy --check --config /dev/stdin
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
-	tests/demo
+	BIN_DIR=$(BIN) tests/demo

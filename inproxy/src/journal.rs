@@ -57,7 +57,8 @@ impl Journal {
         if self.failures.admits() {
             let destination = destination.map(display);
             let outcome = failure.word();
-            tracing::warn!(%client, destination, outcome, reason = %failure, "connection failed");
+            let reason = failure.to_string();
+            tracing::warn!(%client, destination, outcome, reason, "connection failed");
         }
     }
 

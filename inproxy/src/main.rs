@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use inproxy::config::Config;
-use inproxy::server::Server;
+use inproxy::server::{Duty, Server};
 use tunnel::config::ConfigError;
 use tunnel::{kernel, resources, telemetry};
 
@@ -48,8 +49,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let most = config.limits.max_connections;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let duty = Duty::new(&cli.command).context("failed to catch signals")?;
         let server = Server::bind(config).await?;
-        server.run(&cli.command, || resources::raise_descriptor_limit_or_warn(most)).await
+        // Only then, since the application would inherit it.
+        let serving = || resources::raise_descriptor_limit_or_warn(most);
+        Ok(server.run(duty, serving).await?)
     })
 }
 

@@ -1,15 +1,16 @@
 //! The life of an inproxy: it prepares the enclave's network, binds everything, then runs the
 //! application or waits for the operator.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tunnel::accept::accept;
+use tunnel::chain::Chain;
 use tunnel::endpoint::Endpoint;
 use tunnel::listener::{ListenError, Listener};
 use tunnel::signals;
@@ -51,19 +52,15 @@ impl Server {
         Ok(Self { forwarder: Forwarder::new(config, forwards), listeners })
     }
 
-    /// Serves while `command` runs, and exits as it exits. Without a command, serves until the
-    /// operator wants it to stop, then drains.
+    /// Does its duty: serves while the application runs, and exits as it exits; or without one,
+    /// serves until the operator wants it to stop, then drains.
     ///
-    /// `serving` is called once the command, if any, has been started.
+    /// `serving` is called once the application, if any, has been started.
     ///
     /// # Errors
     ///
-    /// The command cannot be run, or signals cannot be caught.
-    pub async fn run(
-        self,
-        command: &[OsString],
-        serving: impl FnOnce(),
-    ) -> anyhow::Result<ExitCode> {
+    /// The application cannot be waited for.
+    pub async fn run(self, duty: Duty<'_>, serving: impl FnOnce()) -> io::Result<ExitCode> {
         let mut tasks = JoinSet::new();
         let journal = Arc::clone(&self.forwarder);
         tasks.spawn(async move { journal.journal().count_suppressed().await });
@@ -75,21 +72,19 @@ impl Server {
             });
         }
         tracing::info!(listeners, "ready");
-        match command.split_first() {
-            Some((program, arguments)) => {
-                let signals = supervise::Signals::install().context("failed to catch signals")?;
+        match duty {
+            Duty::Supervise(signals, program, arguments) => {
                 let child = match Child::spawn(signals, program, arguments) {
                     Ok(child) => child,
                     Err(error) => {
-                        tracing::error!(%error, "the application was not started");
+                        tracing::error!(error = %Chain(&error), "the application was not started");
                         return Ok(error.exit_code().into());
                     }
                 };
                 serving();
                 Ok(child.wait().await?.into())
             }
-            None => {
-                let mut signals = signals::Signals::install().context("failed to catch signals")?;
+            Duty::Serve(mut signals) => {
                 serving();
                 signals.stop().await;
                 tasks.shutdown().await;
@@ -100,6 +95,32 @@ impl Server {
                 tracing::info!(cut_off, "stopped");
                 Ok(ExitCode::SUCCESS)
             }
+        }
+    }
+}
+
+/// What an inproxy is for, once all is bound.
+#[derive(Debug)]
+pub enum Duty<'a> {
+    /// Only to serve.
+    Serve(signals::Signals),
+    /// To serve this program, run with these arguments.
+    Supervise(supervise::Signals, &'a OsStr, &'a [OsString]),
+}
+
+impl<'a> Duty<'a> {
+    /// Takes over the signals that the duty needs. Call it before binding anything, so that none
+    /// is lost.
+    ///
+    /// # Errors
+    ///
+    /// What sigaction(2) answers.
+    pub fn new(command: &'a [OsString]) -> io::Result<Self> {
+        match command.split_first() {
+            Some((program, arguments)) => {
+                Ok(Self::Supervise(supervise::Signals::install()?, program, arguments))
+            }
+            None => signals::Signals::install().map(Self::Serve),
         }
     }
 }

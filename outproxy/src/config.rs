@@ -29,7 +29,7 @@ pub struct Config {
     pub limits: Limits,
     /// Whom to ask for the addresses of names. `None`: whom the system's resolv.conf says.
     pub nameservers: Option<Vec<SocketAddr>>,
-    /// Where metrics are served, if anywhere.
+    /// Where metrics and the status are served, if anywhere. Not on vsock.
     pub metrics: Option<Endpoint>,
     /// What is logged, and how.
     pub log: LogConfig,
@@ -76,6 +76,7 @@ impl TryFrom<File> for Config {
 
         let endpoints = file.listen.iter().map(|listen| &listen.on);
         refuse_names_and_overlaps(endpoints.chain(&metrics), &mut mistakes);
+        refuse_vsock(metrics.as_ref(), &mut mistakes);
         if file.listen.is_empty() {
             mistakes.add_missing(
                 "there is no `[[listen]]`; write one, such as `on = \"vsock:any:8443\"`",
@@ -96,6 +97,22 @@ impl TryFrom<File> for Config {
 impl From<ListenFile> for Listener {
     fn from(file: ListenFile) -> Self {
         Self { on: file.on.into_inner(), to: file.to.map(Spanned::into_inner) }
+    }
+}
+
+/// Refuses to tell every enclave what the others do.
+fn refuse_vsock(metrics: Option<&Spanned<Endpoint>>, mistakes: &mut Mistakes) {
+    if let Some(endpoint) = metrics
+        && let Endpoint::Vsock { .. } = endpoint.get_ref()
+    {
+        mistakes.add(
+            endpoint.span(),
+            format!(
+                "`{}` would show every enclave what the others do; \
+                 write `tcp:127.0.0.1:9464` or `unix:/run/outproxy/admin.sock`",
+                endpoint.get_ref()
+            ),
+        );
     }
 }
 

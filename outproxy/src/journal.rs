@@ -1,6 +1,7 @@
 //! What is logged and counted of connections: one line each, when they end.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::field::display;
@@ -10,20 +11,22 @@ use tunnel::destination::Destination;
 use tunnel::listener::Peer;
 use tunnel::log_limit::LogLimit;
 use tunnel::metrics as names;
-use tunnel::relay::Summary;
+use tunnel::relay::{Outcome, Side, Summary};
 
 use crate::allowlist::Rule;
 use crate::refusal::Refusal;
+use crate::tally::Tally;
 
 /// Writes down how connections end.
 #[derive(Debug)]
 pub struct Journal {
     refusals: LogLimit,
+    tally: Mutex<Tally>,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { refusals: LogLimit::new(REFUSALS_PER_SECOND) }
+        Self { refusals: LogLimit::new(REFUSALS_PER_SECOND), tally: Mutex::default() }
     }
 }
 
@@ -38,8 +41,14 @@ impl Journal {
         summary: &Summary<Stop>,
         duration: Duration,
     ) {
-        let rule = rule.name.to_string();
         let outcome = summary.outcome.word();
+        let mut tally = self.lock();
+        *tally.ended.entry(outcome).or_default() += 1;
+        if let Outcome::Aborted(Side::Upstream, error) = &summary.outcome {
+            tally.fail(destination, Some(&rule.name), outcome, error.to_string());
+        }
+        drop(tally);
+        let rule = rule.name.to_string();
         metrics::counter!(names::CONNECTIONS, "rule" => rule.clone(), "outcome" => outcome)
             .increment(1);
         metrics::counter!(names::BYTES, "direction" => "sent").increment(summary.sent);
@@ -58,19 +67,45 @@ impl Journal {
         );
     }
 
-    /// A connection was not made.
+    /// A connection was not made, though `rule` may allow it.
     pub(crate) fn refused(
         &self,
         client: Peer,
         destination: Option<&Destination>,
+        rule: Option<&Rule>,
         refusal: &Refusal,
     ) {
         let outcome = refusal.word();
-        metrics::counter!(names::CONNECTIONS, "rule" => "", "outcome" => outcome).increment(1);
+        let reason = Chain(refusal).to_string();
+        let mut tally = self.lock();
+        *tally.refused.entry(outcome).or_default() += 1;
+        if let Some(destination) = destination {
+            tally.fail(destination, rule.map(|rule| &rule.name), outcome, reason.clone());
+        }
+        drop(tally);
+        let rule = rule.map(|rule| rule.name.to_string());
+        let label = rule.clone().unwrap_or_default();
+        metrics::counter!(names::CONNECTIONS, "rule" => label, "outcome" => outcome).increment(1);
         if self.refusals.admits() {
             let destination = destination.map(display);
-            tracing::warn!(%client, destination, outcome, reason = %Chain(refusal), "connection refused");
+            tracing::warn!(%client, destination, rule, outcome, reason, "connection refused");
         }
+    }
+
+    /// A destination was connected, `duration` after it was asked for.
+    pub(crate) fn connected(&self, duration: Duration) {
+        metrics::histogram!(names::CONNECT_SECONDS).record(duration);
+    }
+
+    /// What is remembered of connections that are over.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        // Nothing panics while it holds the lock.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports each second how many refusals were not logged.

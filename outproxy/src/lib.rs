@@ -1,12 +1,19 @@
 //! The host's end of the tunnel, and the policy: who may reach what.
 
 pub mod address;
+pub mod admin;
 pub mod allowlist;
 pub mod config;
 pub mod dial;
+pub mod doctor;
 pub mod journal;
+pub mod overview;
 pub mod policy;
+pub mod recorder;
 pub mod refusal;
 pub mod resolver;
 pub mod server;
 pub mod service;
+pub mod status;
+pub mod table;
+pub mod tally;

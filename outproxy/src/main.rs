@@ -1,11 +1,14 @@
 //! Runs on the parent instance: accepts connections from enclaves and relays them to the TCP
 //! services that the allowlist names.
 
+mod command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use outproxy::config::Config;
+use outproxy::recorder::Recorder;
 use outproxy::server::Server;
 use tunnel::config::ConfigError;
 use tunnel::signals::Signals;
@@ -21,35 +24,60 @@ use tunnel::{kernel, resources, telemetry};
 #[command(version)]
 struct Cli {
     /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/outproxy/outproxy.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/outproxy/outproxy.toml")]
     config: PathBuf,
     /// Only read the configuration; exit with 78 if it has mistakes.
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Resolve and dial every host that is allowed, on every port; exit with 1 if any fails.
+    Doctor {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask a running outproxy what it knows: connections, rules, the last errors.
+    Status {
+        /// Print JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => report(&error),
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config)?;
-    if cli.check {
-        return Ok(());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match cli.command {
+        Some(Command::Doctor { json }) => runtime.block_on(command::doctor(&config, json)),
+        Some(Command::Status { json }) => {
+            runtime.block_on(command::status(&config, &cli.config, json))
+        }
+        None if cli.check => Ok(ExitCode::SUCCESS),
+        None => runtime.block_on(serve(config, cli.config)),
     }
+}
+
+async fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
     let log = telemetry::init(config.log)?;
     kernel::warn_of_hazards();
+    let recorder = Recorder::install()?;
     resources::raise_descriptor_limit_or_warn(config.limits.max_connections);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let signals = Signals::install()?;
-        let server = Server::bind(config, cli.config, log)?;
-        server.run(signals).await;
-        Ok(())
-    })
+    let signals = Signals::install()?;
+    let server = Server::bind(config, path, log, recorder)?;
+    server.run(signals).await;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stderr, reason = "the log may not be up, or be turned off")]

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tunnel::host::DnsName;
+use tunnel::metrics::DNS_STALE_ANSWERS;
 
 pub use self::error::DnsError;
 use self::memory::{Change, Memory, Recall};
@@ -35,8 +36,6 @@ pub const LAST_GOOD: Duration = Duration::from_secs(60 * 60);
 /// How long a refresh may keep a client waiting before the last good answer is used (the client
 /// response timer of RFC 8767 section 5). The refresh goes on behind.
 pub const PATIENCE: Duration = Duration::from_millis(1800);
-/// Counter: times that an answer was used after its TTL.
-pub const STALE_ANSWERS: &str = "outproxy_dns_stale_answers_total";
 
 /// The addresses of a name in one family, of which there is at least one.
 pub type Answer = Result<Arc<[IpAddr]>, DnsError>;
@@ -122,7 +121,7 @@ impl Resolver {
                 warnings: Warnings::default(),
             })),
             queries: Mutex::default(),
-            stale_answers: metrics::counter!(STALE_ANSWERS),
+            stale_answers: metrics::counter!(DNS_STALE_ANSWERS),
         }))
     }
 

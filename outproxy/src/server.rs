@@ -18,17 +18,21 @@ use tunnel::metrics as names;
 use tunnel::signals::{Signals, Wish};
 use tunnel::telemetry::LogLevelHandle;
 
+use crate::admin::{Admin, Pages};
 use crate::config::{self, Config};
+use crate::overview::Overview;
+use crate::recorder::Recorder;
 use crate::service::Service;
 
 /// A running outproxy.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    path: PathBuf,
     log: LogLevelHandle,
     service: Arc<Service>,
     listeners: HashMap<Endpoint, Accepting>,
+    pages: Pages,
+    admin: Option<Admin>,
 }
 
 impl Server {
@@ -37,11 +41,22 @@ impl Server {
     /// # Errors
     ///
     /// [`ListenError`] of the first that could not be bound.
-    pub fn bind(config: Config, path: PathBuf, log: LogLevelHandle) -> Result<Self, ListenError> {
+    pub fn bind(
+        config: Config,
+        path: PathBuf,
+        log: LogLevelHandle,
+        recorder: Recorder,
+    ) -> Result<Self, ListenError> {
         let service = Service::new(&config);
-        let mut server = Self { config, path, log, service, listeners: HashMap::new() };
+        let overview = Arc::new(Overview::new(path, Arc::clone(&service)));
+        let pages = Pages { overview, recorder };
+        let listeners = HashMap::new();
+        let mut server = Self { config, log, service, listeners, pages, admin: None };
+        let admin = server.bind_admin(&server.config)?;
         let bound = server.bind_missing(&server.config)?;
         server.listeners.extend(bound);
+        server.admin = admin.map(|listener| Admin::start(listener, server.pages.clone()));
+        server.pages.overview.set_listeners(server.config.listeners.clone());
         Ok(server)
     }
 
@@ -49,6 +64,8 @@ impl Server {
     pub async fn run(mut self, mut signals: Signals) {
         let service = Arc::clone(&self.service);
         let journal = tokio::spawn(async move { service.journal().count_suppressed().await });
+        let recorder = self.pages.recorder.clone();
+        let upkeep = tokio::spawn(async move { recorder.upkeep().await });
         notify(&[NotifyState::Ready]);
         tracing::info!(listeners = self.listeners.len(), "ready");
         while signals.next().await == Wish::Reload {
@@ -64,6 +81,7 @@ impl Server {
         let cut_off = self.service.connections().drain(grace, signals.stop()).await;
         tracing::info!(cut_off, "stopped");
         journal.abort();
+        upkeep.abort();
     }
 
     /// Reads the file again, and switches to it as a whole or not at all.
@@ -74,11 +92,13 @@ impl Server {
         match self.try_reload() {
             Ok(disallowed) => {
                 metrics::counter!(names::RELOADS, "result" => "ok").increment(1);
+                self.pages.overview.set_reloaded(None);
                 tracing::info!(disallowed, "reloaded");
             }
             Err(error) => {
                 metrics::counter!(names::RELOADS, "result" => "failed").increment(1);
-                let error = Chain(&error);
+                let error = Chain(&error).to_string();
+                self.pages.overview.set_reloaded(Some(error.clone()));
                 tracing::error!(%error, "failed to reload; everything stays as it was");
             }
         }
@@ -86,7 +106,8 @@ impl Server {
     }
 
     fn try_reload(&mut self) -> Result<usize, ReloadError> {
-        let config = Config::load(&self.path)?;
+        let config = Config::load(self.pages.overview.path())?;
+        let admin = self.bind_admin(&config)?;
         let bound = self.bind_missing(&config)?;
         self.listeners.retain(|on, _| config.listeners.iter().any(|listener| listener.on == *on));
         self.listeners.extend(bound);
@@ -95,10 +116,23 @@ impl Server {
                 accepting.to.store(listener.to.clone().map(Arc::new));
             }
         }
+        if let Some(listener) = admin {
+            self.admin = Some(Admin::start(listener, self.pages.clone()));
+        } else if config.metrics.is_none() {
+            self.admin = None;
+        }
+        self.pages.overview.set_listeners(config.listeners.clone());
         self.log.set(config.log);
         let disallowed = self.service.enforce(&config);
         self.config = config;
         Ok(disallowed)
+    }
+
+    /// Binds the endpoint of `[metrics]`, if there is one that this server has not bound yet.
+    fn bind_admin(&self, config: &Config) -> Result<Option<Listener>, ListenError> {
+        let bound = self.admin.as_ref().map(Admin::endpoint);
+        let missing = config.metrics.as_ref().filter(|on| bound != Some(on));
+        missing.map(Listener::bind).transpose()
     }
 
     /// Binds what `config` listens on and this server does not yet.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::connections::{Connection, Connections, Stop};
 use tunnel::destination::Destination;
-use tunnel::endpoint::Cid;
+use tunnel::endpoint::{Cid, Endpoint};
 use tunnel::head;
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Peer;
@@ -20,7 +20,7 @@ use tunnel::stream::Stream;
 use tunnel::vsock;
 
 use crate::allowlist::{Permit, Rule};
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -51,7 +51,7 @@ impl Service {
             policy: ArcSwap::from_pointee(Policy::new(config)),
             journal: Journal::default(),
             hanging_up: Arc::new(Semaphore::new(MOST_HANGING_UP)),
-            own_cid: vsock::local_cid(),
+            own_cid: own_cid_or_warn(config),
         })
     }
 
@@ -155,7 +155,9 @@ impl Service {
         let policy = self.policy();
         let rule = Arc::clone(policy.allowlist.find(cid, &destination)?);
         let permit = rule.try_acquire()?;
+        let asked = Instant::now();
         let (upstream, address) = policy.dial(cid, &destination).await?;
+        self.journal.connected(asked.elapsed());
         let timeouts = Timeouts {
             idle: policy.limits.idle_timeout,
             half_close: policy.limits.half_close_timeout,
@@ -183,7 +185,9 @@ impl Service {
         is_raw: bool,
         refusal: &Refusal,
     ) {
-        self.journal.refused(peer, destination, refusal);
+        let policy = self.policy.load();
+        let rule = destination.and_then(|to| policy.allowlist.find(peer.cid(), to).ok());
+        self.journal.refused(peer, destination, rule.map(Arc::as_ref), refusal);
         // A raw client has no words for a refusal but the abort; a client that failed has no ear.
         if is_raw || matches!(refusal, Refusal::Gone(_)) {
             return;
@@ -197,6 +201,19 @@ impl Service {
             });
         }
     }
+}
+
+/// The CID by which this machine would reach its own listeners.
+fn own_cid_or_warn(config: &Config) -> Option<Cid> {
+    let own_cid = vsock::local_cid();
+    let is_vsock = |listener: &Listener| matches!(listener.on, Endpoint::Vsock { .. });
+    if own_cid.is_none() && config.listeners.iter().any(is_vsock) {
+        tracing::warn!(
+            "failed to read `/dev/vsock`: a process of this machine that connects by its own CID \
+             passes for an enclave"
+        );
+    }
+    own_cid
 }
 
 /// A connection whose upstream is connected.

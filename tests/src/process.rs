@@ -46,7 +46,7 @@ impl Process {
     }
 
     /// Kills it as SIGKILL does.
-    pub fn kill(mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }

@@ -241,6 +241,14 @@ fn metrics_take_no_endpoint_of_a_listener() {
 }
 
 #[test]
+fn metrics_are_not_for_enclaves() {
+    let found = mistakes("[[listen]]\non = 'unix:/a'\n[metrics]\nlisten = 'vsock:any:9464'");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].0, Some(4));
+    assert!(found[0].1.contains("write `tcp:127.0.0.1:9464` or"), "{}", found[0].1);
+}
+
+#[test]
 fn a_listener_on_a_name_is_refused() {
     assert_eq!(
         mistakes("[[listen]]\non = 'tcp:localhost:9'"),

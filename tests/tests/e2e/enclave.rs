@@ -112,13 +112,14 @@ fn a_command_that_is_missing_is_an_error(world: &World) {
 
 fn a_restart_of_outproxy_is_not_noticed(world: &World) {
     let config = world.outproxy_config(ALLOWED, "");
-    let outproxy = world.outproxy(&config);
+    let mut outproxy = world.outproxy(&config);
     let _inproxy = world.inproxy(&world.inproxy_config("outproxy-retry = '60s'"));
     let upstreams = [HSM, RAW].map(listen);
     for (address, upstream) in [HSM, RAW].iter().zip(&upstreams) {
         ping(&mut connect(&world.enclave, *address), &mut accept(upstream));
     }
-    outproxy.signal(Signal::SIGKILL);
+    // Until it has ended, the kernel takes connections for it that nobody will serve.
+    outproxy.kill();
     let mut clients = [HSM, RAW].map(|address| connect(&world.enclave, address));
     let _outproxy = world.outproxy(&config);
     for (client, upstream) in clients.iter_mut().zip(&upstreams) {

@@ -134,7 +134,7 @@ fn connections_die_with_outproxy(world: &World) {
 }
 
 fn connections_die_with_inproxy(world: &World) {
-    let tunnel = world.tunnel();
+    let mut tunnel = world.tunnel();
     let mut connections = some_connections(world);
     tunnel.inproxy.kill();
     for (client, upstream) in &mut connections {

@@ -1,0 +1,106 @@
+//! The endpoint of `[metrics]`: what operators and Prometheus ask a running outproxy.
+
+mod fetch;
+mod http;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tunnel::accept::accept;
+use tunnel::endpoint::Endpoint;
+use tunnel::head_reader::{HeadError, HeadReader};
+use tunnel::listener::Listener;
+use tunnel::metrics as names;
+use tunnel::stream::Stream;
+
+pub use self::fetch::{FetchError, fetch};
+use self::http::{Method, Response};
+use crate::overview::Overview;
+use crate::recorder::Recorder;
+
+/// How many requests are answered at once; further ones are cut off.
+pub const MOST_EXCHANGES: usize = 16;
+/// How long a request and its answer may take together.
+pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A served admin endpoint, until it is dropped.
+#[derive(Debug)]
+pub struct Admin {
+    endpoint: Endpoint,
+    task: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Answers on `listener`, whatever happens to connections meanwhile.
+    #[must_use]
+    pub fn start(listener: Listener, pages: Pages) -> Self {
+        let endpoint = listener.endpoint().clone();
+        let task = tokio::spawn(async move {
+            let mut exchanges = JoinSet::new();
+            accept(&listener, |stream, client| {
+                while exchanges.try_join_next().is_some() {}
+                if exchanges.len() < MOST_EXCHANGES {
+                    exchanges.spawn(timeout(EXCHANGE_TIMEOUT, exchange(stream, pages.clone())));
+                } else {
+                    tracing::debug!(%client, "too many requests for metrics at once");
+                }
+            })
+            .await;
+        });
+        Self { endpoint, task }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What there is to read.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// For `/status`.
+    pub overview: Arc<Overview>,
+    /// For `/metrics`.
+    pub recorder: Recorder,
+}
+
+impl Pages {
+    fn get(&self, path: &str) -> Response {
+        match path {
+            "/healthz" => Response::ok("text/plain; charset=utf-8", "ok\n".into()),
+            "/metrics" => {
+                // Counted here rather than at each connection, which would pay for it.
+                let open = self.overview.service().connections().count();
+                metrics::gauge!(names::CONNECTIONS_OPEN).set(open as f64);
+                Response::ok("text/plain; version=0.0.4; charset=utf-8", self.recorder.render())
+            }
+            "/status" => match serde_json::to_string_pretty(&self.overview.status()) {
+                Ok(json) => Response::ok("application/json", json + "\n"),
+                Err(error) => Response::error(500, "Internal Server Error", &error.to_string()),
+            },
+            _ => Response::error(404, "Not Found", "there are /healthz, /metrics and /status"),
+        }
+    }
+}
+
+async fn exchange(mut client: Stream, pages: Pages) {
+    let mut reader = HeadReader::default();
+    let reading = std::future::poll_fn(|cx| reader.poll(cx, &mut client, http::parse_request));
+    let (method, response) = match reading.await {
+        Ok((request, _)) => (request.method, pages.get(request.path())),
+        Err(HeadError::Parse(error)) => (Method::Get, Response::from(&error)),
+        // Nobody is left to answer.
+        Err(HeadError::Stream(_)) => return,
+    };
+    client.hang_up(&response.encode(method), EXCHANGE_TIMEOUT).await;
+}

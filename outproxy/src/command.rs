@@ -1,0 +1,47 @@
+//! What an operator asks for on the command line, beside serving.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use outproxy::admin::fetch;
+use outproxy::config::Config;
+use outproxy::doctor::examine;
+use outproxy::status::Status;
+
+/// Prints what became of all destinations; the exit status is 1 if any failed.
+pub(crate) async fn doctor(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let examination = examine(config).await;
+    if json {
+        print(&serde_json::to_string_pretty(&examination)?)?;
+    } else {
+        print(&examination.to_string())?;
+    }
+    Ok(if examination.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints what a running outproxy with this configuration, which stands at `path`, knows.
+pub(crate) async fn status(config: &Config, path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let endpoint = config.metrics.as_ref().with_context(|| {
+        format!(
+            "`{}` has no `[metrics]`, so no outproxy can be asked; write into it\n\n\
+             [metrics]\nlisten = \"tcp:127.0.0.1:9464\"\n\nand reload outproxy",
+            path.display()
+        )
+    })?;
+    let page = fetch(endpoint, "/status").await?;
+    let status: Status = serde_json::from_str(&page).with_context(|| {
+        format!("what `{endpoint}` answers is not the status of an outproxy of this version")
+    })?;
+    print(&if json { page } else { status.to_string() })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        // As with `| head`: whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
