@@ -1,4 +1,6 @@
 //! The scenarios of `e2e` once more, over real AF_VSOCK, in the virtual machine of tests/lab.
+//!
+//! `LAB_KERNEL` names another kernel than the lab's first, `SCENARIOS` some of the scenarios.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::env;
@@ -17,6 +19,9 @@ fn all_scenarios_hold_over_real_vsock() {
     }
     let mut command = Command::new(lab);
     command.args(["--timeout", "1500", "--memory", "4G"]);
+    if let Ok(kernel) = env::var("LAB_KERNEL") {
+        command.args(["--kernel", &kernel]);
+    }
     for (program, name) in [
         (e2e(), "e2e"),
         (binary("inproxy"), "inproxy"),

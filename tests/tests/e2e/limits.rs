@@ -14,6 +14,8 @@ use tests::process::{Process, has};
 use tests::proxies::Outproxy;
 use tests::world::{ALLOWED, HSM, HSM2, RAW, Tunnel, World};
 
+use crate::say;
+
 crate::scenarios![
     idle_connections_block_nobody,
     four_thousand_connections_at_once,
@@ -176,7 +178,9 @@ fn an_idle_tunnel_takes_little_memory(world: &World) {
     for (name, (before, after)) in ["outproxy", "inproxy"].iter().zip(before.into_iter().zip(after))
     {
         let each = after.saturating_sub(before) / step as u64;
-        assert!(each <= 4096, "an idle tunnel takes {each} bytes of {name}");
+        let text = format!("an idle tunnel takes {each} bytes of {name}");
+        assert!(each <= 4096, "{text}");
+        say(&text);
     }
 }
 
