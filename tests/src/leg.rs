@@ -46,13 +46,13 @@ impl Leg {
         }
     }
 
-    /// What a rule needs: over vsock everybody here is CID 3, the machine itself, which is refused
-    /// unless it is listed.
+    /// What a rule needs: over vsock everybody here is CID 1, loopback, which is refused unless it
+    /// is listed.
     #[must_use]
     pub fn cids(&self) -> &'static str {
         match self {
             Self::Unix(_) => "",
-            Self::Vsock(_) => "cids = [3]",
+            Self::Vsock(_) => "cids = [1]",
         }
     }
 

@@ -106,7 +106,7 @@ impl From<Outproxy> for Process {
 #[must_use]
 pub fn start_inproxy(enclave: &Enclave, directory: &Path, config: &str) -> Process {
     let mut inproxy =
-        run_inproxy(enclave, directory, config, &["sh", "-c", "echo ready; exec cat"]);
+        run_inproxy(enclave, directory, config, &["sh", "-c", "echo ready; exec cat >/dev/null"]);
     let stdout = inproxy.child().stdout.take().expect("a pipe");
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).expect("a line");

@@ -18,7 +18,7 @@ use tests::process::has;
 use tests::proxies::run_inproxy;
 use tests::world::{ALLOWED, HSM, RAW, World};
 
-use crate::skipped;
+use crate::say;
 
 crate::scenarios![
     only_what_is_forwarded_is_there,
@@ -261,7 +261,7 @@ impl Socat {
                 Some(Self(child))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                skipped("there is no socat");
+                say("SKIPPED: there is no socat");
                 None
             }
             Err(error) => panic!("socat: {error}"),

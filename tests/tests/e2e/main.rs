@@ -53,10 +53,10 @@ fn all() -> impl Iterator<Item = (String, fn(&World))> {
     })
 }
 
-/// Says aloud why a scenario has not been run, or not all of it.
-#[expect(clippy::print_stderr, reason = "nobody must take it for a success")]
-pub(crate) fn skipped(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
+/// Says aloud what else is to be known of a scenario that holds.
+#[expect(clippy::print_stderr, reason = "whoever runs it is to know")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Runs a scenario by running this very program again.
@@ -65,7 +65,7 @@ fn run(name: &str) -> Result<(), libtest_mimic::Failed> {
     let output = Command::new(env::current_exe()?).env(SCENARIO, name).output()?;
     let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        // What was skipped, if anything.
+        // What it has to say beyond its success.
         eprint!("{text}");
         return Ok(());
     }

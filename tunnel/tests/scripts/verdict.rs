@@ -31,6 +31,17 @@ impl Report {
     }
 }
 
+/// Whether one end aborted before it could know that the other had half-closed.
+///
+/// Between two proxies such an abort and the half-close can cross. Who has half-closed a vsock
+/// cannot tell a full close from a half-close any more: the one case in which N2 is not kept.
+pub(crate) fn may_have_crossed(client: &Report, upstream: &Report) -> bool {
+    let unaware = |one: &Report, other: &Report| {
+        one.has_aborted() && one.seen.ending != Some(Ending::Clean) && other.has_ended()
+    };
+    unaware(client, upstream) || unaware(upstream, client)
+}
+
 /// Holds both ends of one tunnel against N1 and N2.
 ///
 /// N1: each direction delivers a prefix of what was sent, and all of it, with a clean end, when
