@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::buffer::Buffer;
 use crate::stream::Stream;
@@ -36,11 +36,14 @@ pub const BYE: u64 = u64::MAX - 3;
 pub struct Session {
     state: Mutex<State>,
     disconnected: Notify,
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     tunnels: HashMap<u64, Registered>,
+    /// How many tunnels there have been.
+    registered: u64,
     /// Which of the connections so far is in use.
     connected: Option<u64>,
     connections: u64,
@@ -76,18 +79,20 @@ impl Session {
     /// no tunnel can have it, or if the session is over.
     pub fn register(self: &Arc<Self>, number: u64) -> Option<Tunnel> {
         let mut state = self.lock();
-        let over = state.over;
+        let over = state.over || state.leaving;
         match state.tunnels.entry(number) {
             Entry::Vacant(entry) if number < BYE && !over => entry.insert(Registered::default()),
             Entry::Vacant(_) | Entry::Occupied(_) => return None,
         };
+        state.registered += 1;
         Some(Tunnel { session: Arc::clone(self), number })
     }
 
-    /// Whether the process at the other end has gone, or takes no new tunnels.
+    /// Whether the process at the other end has gone or takes no new tunnels, or this one leaves.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.lock().over
+        let state = self.lock();
+        state.over || state.leaving
     }
 
     /// Whether a connection is in use.
@@ -154,6 +159,27 @@ impl Session {
             }
         }
         None
+    }
+
+    /// Takes leave once there has been no tunnel for a while, so that proxies at rest hold nothing.
+    pub async fn leave_when_idle(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            let (open, registered) = self.tunnels();
+            if open > 0 {
+                emptied.await;
+                continue;
+            }
+            sleep(IDLE).await;
+            if self.tunnels() == (0, registered) {
+                return self.leave().await;
+            }
+        }
+    }
+
+    fn tunnels(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.tunnels.len(), state.registered)
     }
 
     /// Tells the other process that this one takes no new tunnels.
@@ -375,10 +401,13 @@ impl Drop for Tunnel {
         }
         if state.tunnels.is_empty() {
             state.tunnels.shrink_to_fit();
+            self.session.emptied.notify_waiters();
         }
     }
 }
 
+/// How long a session without tunnels keeps its connection.
+const IDLE: Duration = Duration::from_millis(500);
 /// The size of a word, in bytes.
 const WORD: u8 = 8;
 /// How many words may wait for a peer that does not read.
