@@ -16,12 +16,13 @@ use tunnel::head::{self, Answer, AnswerError};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::label::Label;
 use tunnel::listener::Peer;
-use tunnel::relay::{Relay, Timeouts};
+use tunnel::relay::{Relay, Side, Timeouts};
 use tunnel::stream::Stream;
 
 use crate::config::Config;
 use crate::forwards::{Forwards, Target};
 use crate::journal::Journal;
+use crate::notices::Notices;
 
 /// Tunnels the connections that every listener accepts.
 #[derive(Debug)]
@@ -30,20 +31,33 @@ pub struct Forwarder {
     forwards: Forwards,
     connections: Arc<Connections<()>>,
     journal: Journal,
+    notices: Arc<Notices>,
 }
 
 impl Forwarder {
     /// A forwarder without connections.
-    #[must_use]
-    pub fn new(config: Config, forwards: Forwards) -> Arc<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub fn new(config: Config, forwards: Forwards) -> io::Result<Arc<Self>> {
         let connections = Connections::new(config.limits.max_connections.get());
-        Arc::new(Self { config, forwards, connections, journal: Journal::default() })
+        let limit = config.limits.connect_timeout;
+        let notices = Arc::new(Notices::new(config.outproxy.clone(), limit)?);
+        let journal = Journal::default();
+        Ok(Arc::new(Self { config, forwards, connections, journal, notices }))
     }
 
     /// The connections that are open.
     #[must_use]
     pub fn connections(&self) -> &Connections<()> {
         &self.connections
+    }
+
+    /// The session with outproxy.
+    #[must_use]
+    pub fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// How long they may take to finish when the operator wants to stop.
@@ -126,8 +140,9 @@ impl Forwarder {
         mut upstream: Stream,
         destination: &Destination,
     ) -> Result<Relay, Failure> {
-        let request = head::request(destination);
-        let (relay, answer) = if self.config.await_answer {
+        let (id, tunnel) = self.notices.register().unzip();
+        let request = head::request(destination, id);
+        let (mut relay, answer) = if self.config.await_answer {
             upstream.write_all(request.as_bytes()).await.map_err(HeadError::Stream)?;
             let mut reader = HeadReader::default();
             let (answer, rest) =
@@ -146,7 +161,14 @@ impl Forwarder {
             let answer = relay.open(head::parse_answer).await?;
             (relay, answer)
         };
-        if answer.is_grant() { Ok(relay) } else { Err(Failure::Refused(answer)) }
+        if !answer.is_grant() {
+            return Err(Failure::Refused(answer));
+        }
+        if let (Some(id), Some(tunnel), true) = (id, tunnel, answer.notices) {
+            self.notices.granted(id, &tunnel);
+            relay.set_tunnel(Side::Upstream, tunnel);
+        }
+        Ok(relay)
     }
 
     /// Connects, and goes on trying for `outproxy-retry` while the other end is not there, so

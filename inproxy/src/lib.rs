@@ -7,5 +7,6 @@ pub mod hosts;
 pub mod journal;
 pub mod loopback;
 pub mod network;
+pub mod notices;
 pub mod server;
 pub mod supervise;

@@ -49,7 +49,7 @@ impl Server {
             .into_iter()
             .map(|wildcard| Listener::bind(&Endpoint::Tcp(wildcard)))
             .collect::<Result<_, ListenError>>()?;
-        Ok(Self { forwarder: Forwarder::new(config, forwards), listeners })
+        Ok(Self { forwarder: Forwarder::new(config, forwards)?, listeners })
     }
 
     /// Does its duty: serves while the application runs, and exits as it exits; or without one,
@@ -92,6 +92,7 @@ impl Server {
                 let grace = self.forwarder.shutdown_grace();
                 tracing::info!(open = connections.count(), ?grace, "shutting down");
                 let cut_off = connections.drain(grace, signals.stop()).await;
+                self.forwarder.notices().leave().await;
                 tracing::info!(cut_off, "stopped");
                 Ok(ExitCode::SUCCESS)
             }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod dial;
 pub mod doctor;
 pub mod journal;
+pub mod notices;
 pub mod overview;
 pub mod policy;
 pub mod recorder;

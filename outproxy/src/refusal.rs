@@ -44,6 +44,9 @@ pub enum Refusal {
     /// The proxy has all the connections that it may have.
     #[error("all of `max-connections` are open")]
     TooMany,
+    /// The client has all the sessions that it may have.
+    #[error("the client has as many sessions as it may have")]
+    TooManySessions,
 }
 
 impl Refusal {
@@ -61,7 +64,7 @@ impl Refusal {
                 (431, "Request Header Fields Too Large", "http_request_error")
             }
             Self::Gone(_) | Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
-            Self::RuleFull(_) | Self::TooMany => {
+            Self::RuleFull(_) | Self::TooMany | Self::TooManySessions => {
                 (503, "Service Unavailable", "connection_limit_reached")
             }
             Self::Silent => (408, "Request Timeout", "http_request_error"),
@@ -80,7 +83,7 @@ impl Refusal {
             Self::Dial(_) => "unreachable",
             Self::Gone(_) => "gone",
             Self::Malformed(_) => "malformed",
-            Self::RuleFull(_) | Self::TooMany => "limit",
+            Self::RuleFull(_) | Self::TooMany | Self::TooManySessions => "limit",
             Self::Silent => "silent",
             Self::Stopped(_) => "stopped",
         }

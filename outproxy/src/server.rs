@@ -74,11 +74,13 @@ impl Server {
         notify(&[NotifyState::Stopping]);
         let open = self.service.connections().count();
         tracing::info!(open, grace = ?self.config.limits.shutdown_grace, "shutting down");
+        self.service.notices().retire();
         for (_, accepting) in self.listeners.drain() {
             accepting.stopped().await;
         }
         let grace = self.config.limits.shutdown_grace;
         let cut_off = self.service.connections().drain(grace, signals.stop()).await;
+        self.service.notices().leave().await;
         tracing::info!(cut_off, "stopped");
         journal.abort();
         upkeep.abort();

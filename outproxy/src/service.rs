@@ -12,16 +12,18 @@ use tunnel::buffer::Buffer;
 use tunnel::connections::{Connection, Connections, Stop};
 use tunnel::destination::Destination;
 use tunnel::endpoint::{Cid, Endpoint};
-use tunnel::head;
+use tunnel::head::{self, Request};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Peer;
-use tunnel::relay::{Relay, Timeouts};
+use tunnel::notices::{Session, Tunnel};
+use tunnel::relay::{Relay, Side, Timeouts};
 use tunnel::stream::Stream;
 use tunnel::vsock;
 
 use crate::allowlist::{Permit, Rule};
 use crate::config::{Config, Listener};
 use crate::journal::Journal;
+use crate::notices::{self, Notices};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 
@@ -33,6 +35,7 @@ pub struct Service {
     journal: Journal,
     hanging_up: Arc<Semaphore>,
     own_cid: Option<Cid>,
+    notices: Notices,
 }
 
 /// By what an open connection is judged again when the policy changes.
@@ -52,6 +55,7 @@ impl Service {
             journal: Journal::default(),
             hanging_up: Arc::new(Semaphore::new(MOST_HANGING_UP)),
             own_cid: own_cid_or_warn(config),
+            notices: Notices::default(),
         })
     }
 
@@ -65,6 +69,12 @@ impl Service {
     #[must_use]
     pub fn connections(&self) -> &Connections<Facts> {
         &self.connections
+    }
+
+    /// The sessions of those who connect.
+    #[must_use]
+    pub fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// What is logged of connections.
@@ -112,18 +122,27 @@ impl Service {
         };
         let destination = connection.facts().map(|facts| &facts.destination);
         let (opened, destination) = match (opened, destination) {
-            (Ok(opened), Some(destination)) => (opened, destination),
+            (Ok(Open::Tunnel(opened)), Some(destination)) => (opened, destination),
+            (Ok(Open::Notices(session, rest)), _) => {
+                let limit = self.policy().limits.header_timeout;
+                tokio::spawn(notices::serve(session, client, rest, limit));
+                return;
+            }
             (Err(refusal), destination) => {
                 return self.refuse(client, peer, destination, is_raw, &refusal);
             }
-            (Ok(_), None) => return,
+            (Ok(Open::Tunnel(_)), None) => return,
         };
         let mut relay = Relay::new(client, Stream::Tcp(opened.upstream));
         if let Some(early) = opened.early {
             let mut grant = Buffer::take();
-            let overhead = grant.put(head::GRANT.as_bytes());
+            let words = opened.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
+            let overhead = grant.put(words.as_bytes());
             relay.receive_first(grant, overhead);
             relay.send_first(early, 0);
+        }
+        if let Some(tunnel) = opened.tunnel {
+            relay.set_tunnel(Side::Client, tunnel);
         }
         let (summary, lingering) = relay.run(opened.timeouts, connection.stopped()).await;
         let rule = &opened.rule;
@@ -138,18 +157,21 @@ impl Service {
         peer: Peer,
         to: Option<Arc<Destination>>,
         connection: &Connection<Facts>,
-    ) -> Result<Opened, Refusal> {
+    ) -> Result<Open, Refusal> {
         let policy = self.policy();
         self.check_peer(peer, &policy)?;
-        let (destination, early) = match to {
-            Some(destination) => (Destination::clone(&destination), None),
-            None => {
-                let (destination, early) =
-                    read_request(client, policy.limits.header_timeout).await?;
-                (destination, Some(early))
-            }
-        };
         let cid = peer.cid();
+        let (destination, id, early) = match to {
+            Some(destination) => (Destination::clone(&destination), None, None),
+            None => match read_request(client, policy.limits.header_timeout).await? {
+                (Request::Notices(id), rest) => {
+                    let session = self.notices.session(cid, id);
+                    let session = session.ok_or(Refusal::TooManySessions)?;
+                    return Ok(Open::Notices(session, rest));
+                }
+                (Request::Tunnel(destination, id), early) => (destination, id, Some(early)),
+            },
+        };
         // Known before the policy is asked: a reload in between finds it.
         connection.set_facts(Facts { cid, destination: destination.clone() });
         let policy = self.policy();
@@ -162,7 +184,9 @@ impl Service {
             idle: policy.limits.idle_timeout,
             half_close: policy.limits.half_close_timeout,
         };
-        Ok(Opened { upstream, address, rule, _permit: permit, early, timeouts })
+        let tunnel = id.and_then(|id| self.notices.register(cid, id));
+        let opened = Opened { upstream, address, rule, _permit: permit, early, timeouts, tunnel };
+        Ok(Open::Tunnel(opened))
     }
 
     /// Refuses those who are no enclave: a process of this machine reaches its vsock ports too.
@@ -203,6 +227,14 @@ impl Service {
     }
 }
 
+/// What a client asked for and got.
+#[derive(Debug)]
+enum Open {
+    /// A connection for notices, and what the client said on it already.
+    Notices(Arc<Session>, Buffer),
+    Tunnel(Opened),
+}
+
 /// The CID by which this machine would reach its own listeners.
 fn own_cid_or_warn(config: &Config) -> Option<Cid> {
     let own_cid = vsock::local_cid();
@@ -226,12 +258,10 @@ struct Opened {
     /// What a routed client sent behind its request.
     early: Option<Buffer>,
     timeouts: Timeouts,
+    tunnel: Option<Tunnel>,
 }
 
-async fn read_request(
-    client: &mut Stream,
-    limit: Duration,
-) -> Result<(Destination, Buffer), Refusal> {
+async fn read_request(client: &mut Stream, limit: Duration) -> Result<(Request, Buffer), Refusal> {
     let mut reader = HeadReader::default();
     let reading = std::future::poll_fn(|cx| reader.poll(cx, client, head::parse_request));
     match timeout(limit, reading).await {

@@ -1,4 +1,8 @@
 //! The two heads of a routed tunnel: HTTP/1.1 `CONNECT` and its answer (RFC 9110 section 9.3.6).
+//!
+//! Our two proxies add a field each, which others ignore: `Tunnel-Id` gives the tunnel a number,
+//! `Tunnel-Notices` says that [`notices`](crate::notices) of it can be sent. These have a
+//! connection of their own, which begins with an upgrade (section 7.8).
 
 use std::fmt;
 use std::str;
@@ -14,35 +18,65 @@ pub const MAX_HEAD: usize = 8 * 1024;
 /// The most header fields that are read.
 const MAX_FIELDS: usize = 64;
 
-/// What asks for a tunnel to `destination`.
+/// What asks for a tunnel to `destination`, which has a number if notices of it can be understood.
 #[must_use]
-pub fn request(destination: &Destination) -> String {
-    format!("CONNECT {destination} HTTP/1.1\r\nHost: {destination}\r\n\r\n")
+pub fn request(destination: &Destination, id: Option<TunnelId>) -> String {
+    let id = id.map_or_else(String::new, |id| format!("{TUNNEL_ID}: {id}\r\n"));
+    format!("CONNECT {destination} HTTP/1.1\r\nHost: {destination}\r\n{id}\r\n")
+}
+
+/// What asks for the connection on which the notices of a session are sent.
+#[must_use]
+pub fn notices_request(session: SessionId) -> String {
+    format!(
+        "GET {NOTICES} HTTP/1.1\r\nHost: outproxy\r\nConnection: Upgrade\r\n\
+         Upgrade: {UPGRADE}\r\n{TUNNEL_SESSION}: {session}\r\n\r\n"
+    )
 }
 
 /// What grants a tunnel. Everything behind it is the tunnel's.
 pub const GRANT: &str = "HTTP/1.1 200 OK\r\n\r\n";
 
-/// Reads a request for a tunnel: where to, and how long the head was. `None` asks for more.
+/// What grants a tunnel of which notices can be sent.
+pub const GRANT_WITH_NOTICES: &str = "HTTP/1.1 200 OK\r\nTunnel-Notices: 1\r\n\r\n";
+
+/// What grants a connection for notices. Everything behind it is words.
+pub const NOTICES_GRANT: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tunnel-notices\r\n\r\n";
+
+/// Reads a request: what it asks for, and how long the head was. `None` asks for more.
 ///
 /// # Errors
 ///
 /// [`RequestError`], as soon as it is certain.
-pub fn parse_request(bytes: &[u8]) -> Result<Option<(Destination, usize)>, RequestError> {
+pub fn parse_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let status = request.parse(head_of(bytes)).map_err(RequestError::Http)?;
+    let is_upgrade = (request.method, request.path) == (Some("GET"), Some(NOTICES));
     if let Some(method) = request.method
         && method != "CONNECT"
+        && !is_upgrade
+        // The path of a GET may still come.
+        && (method != "GET" || request.path.is_some())
     {
         return Err(RequestError::Method(method.into()));
     }
     match status {
         httparse::Status::Partial if bytes.len() >= MAX_HEAD => Err(RequestError::TooLong),
         httparse::Status::Partial => Ok(None),
+        httparse::Status::Complete(length) if is_upgrade => {
+            let upgrade = field(request.headers, "upgrade");
+            let session = field(request.headers, TUNNEL_SESSION).and_then(SessionId::parse);
+            match session.filter(|_| upgrade == Some(UPGRADE)) {
+                Some(session) => Ok(Some((Request::Notices(session), length))),
+                None => Err(RequestError::Upgrade),
+            }
+        }
         httparse::Status::Complete(length) => {
-            let target = request.path.unwrap_or_default();
-            Ok(Some((target.parse()?, length)))
+            let destination = request.path.unwrap_or_default().parse()?;
+            let id = field(request.headers, TUNNEL_ID).and_then(TunnelId::parse);
+            Ok(Some((Request::Tunnel(destination, id), length)))
         }
     }
 }
@@ -60,25 +94,83 @@ pub fn parse_answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, AnswerError
         httparse::Status::Partial if bytes.len() >= MAX_HEAD => Err(AnswerError::TooLong),
         httparse::Status::Partial => Ok(None),
         httparse::Status::Complete(length) => {
-            let proxy_status = response
-                .headers
-                .iter()
-                .find(|field| field.name.eq_ignore_ascii_case("proxy-status"))
-                .and_then(|field| str::from_utf8(field.value).ok())
-                .map(Clamped::from);
+            let proxy_status = field(response.headers, "proxy-status").map(Clamped::from);
+            let notices = field(response.headers, TUNNEL_NOTICES) == Some("1");
             let status = response.code.unwrap_or_default();
-            Ok(Some((Answer { status, proxy_status }, length)))
+            Ok(Some((Answer { status, proxy_status, notices }, length)))
         }
     }
 }
 
-/// What a proxy answered to a request for a tunnel.
+/// The value of a field, if there is one that is text.
+fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
+    let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+    str::from_utf8(field.value).ok()
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Request {
+    /// The connection on which the notices of a session are sent.
+    Notices(SessionId),
+    /// A tunnel, of which notices can be understood if it has a number.
+    Tunnel(Destination, Option<TunnelId>),
+}
+
+/// Names the tunnels of one process: 128 bits that nobody can guess.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    /// The session of this name.
+    #[must_use]
+    pub const fn new(id: u128) -> Self {
+        Self(id)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex.then(|| u128::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Names one tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TunnelId {
+    /// Whose.
+    pub session: SessionId,
+    /// Which of them.
+    pub number: u64,
+}
+
+impl TunnelId {
+    fn parse(text: &str) -> Option<Self> {
+        let (session, number) = text.split_once('-')?;
+        Some(Self { session: SessionId::parse(session)?, number: number.parse().ok()? })
+    }
+}
+
+impl fmt::Display for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.session, self.number)
+    }
+}
+
+/// What a proxy answered to a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// The status code (RFC 9110 section 15).
     pub status: u16,
     /// Why, in the words of RFC 9209.
     pub proxy_status: Option<Clamped>,
+    /// Whether notices of the tunnel can be sent.
+    pub notices: bool,
 }
 
 impl Answer {
@@ -86,6 +178,12 @@ impl Answer {
     #[must_use]
     pub fn is_grant(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// Whether what follows is words.
+    #[must_use]
+    pub fn is_notices_grant(&self) -> bool {
+        self.status == 101
     }
 }
 
@@ -126,12 +224,21 @@ pub enum RequestError {
     /// It is longer than [`MAX_HEAD`].
     #[error("the request's head is longer than {MAX_HEAD} bytes")]
     TooLong,
+    /// It asks for notices in a way that nobody understands.
+    #[error("the request for notices lacks `Upgrade: tunnel-notices` or a `Tunnel-Session`")]
+    Upgrade,
 }
 
 /// The part of `bytes` in which a head may be; what is behind it may be the tunnel's.
 fn head_of(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(MAX_HEAD)]
 }
+
+const NOTICES: &str = "/notices";
+const TUNNEL_ID: &str = "Tunnel-Id";
+const TUNNEL_NOTICES: &str = "Tunnel-Notices";
+const TUNNEL_SESSION: &str = "Tunnel-Session";
+const UPGRADE: &str = "tunnel-notices";
 
 #[cfg(test)]
 mod tests {
@@ -142,11 +249,41 @@ mod tests {
     fn a_request_is_read_as_it_was_written() {
         for text in ["10.0.11.27:2223", "[fd00::10]:2223", "hsm.example.com:443"] {
             let destination: Destination = text.parse().unwrap();
-            let head = request(&destination);
-            let with_data = format!("{head}\u{16}\u{3}hello");
-            let (read, length) = parse_request(with_data.as_bytes()).unwrap().unwrap();
-            assert_eq!((read, length), (destination, head.len()));
+            let session = SessionId::new(u128::MAX / 3);
+            for id in [None, Some(TunnelId { session, number: 7 })] {
+                let head = request(&destination, id);
+                let with_data = format!("{head}\u{16}\u{3}hello");
+                let (read, length) = parse_request(with_data.as_bytes()).unwrap().unwrap();
+                assert_eq!(read, Request::Tunnel(destination.clone(), id));
+                assert_eq!(length, head.len());
+            }
         }
+    }
+
+    #[test]
+    fn a_tunnel_id_that_makes_no_sense_is_ignored() {
+        let hex = "0".repeat(32);
+        for id in ["", "-1", "x-1", &format!("+{}-1", &hex[1..]), &hex, &format!("{hex}-x")] {
+            let head = format!("CONNECT a:1 HTTP/1.1\r\nTunnel-Id: {id}\r\n\r\n");
+            let (read, _) = parse_request(head.as_bytes()).unwrap().unwrap();
+            assert!(matches!(read, Request::Tunnel(_, None)), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_request_for_notices_is_read_as_it_was_written() {
+        let session = SessionId::new(7);
+        let head = notices_request(session);
+        for end in 0..head.len() {
+            assert!(parse_request(&head.as_bytes()[..end]).unwrap().is_none(), "{end}");
+        }
+        let read = parse_request(head.as_bytes()).unwrap();
+        assert_eq!(read, Some((Request::Notices(session), head.len())));
+        for other in [head.replace("tunnel-notices", "websocket"), head.replace("07", "7")] {
+            assert!(matches!(parse_request(other.as_bytes()), Err(RequestError::Upgrade)));
+        }
+        let (answer, _) = parse_answer(NOTICES_GRANT.as_bytes()).unwrap().unwrap();
+        assert!(answer.is_notices_grant() && !answer.is_grant());
     }
 
     #[test]
@@ -181,7 +318,9 @@ mod tests {
         assert!(!answer.is_grant());
         assert_eq!(answer.to_string(), "403 outproxy; error=http_request_denied");
         let (answer, length) = parse_answer(GRANT.as_bytes()).unwrap().unwrap();
-        assert!(answer.is_grant() && length == GRANT.len());
+        assert!(answer.is_grant() && !answer.notices && length == GRANT.len());
+        let (answer, length) = parse_answer(GRANT_WITH_NOTICES.as_bytes()).unwrap().unwrap();
+        assert!(answer.is_grant() && answer.notices && length == GRANT_WITH_NOTICES.len());
     }
 
     #[test]

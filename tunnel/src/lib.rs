@@ -21,6 +21,7 @@ pub mod listener;
 pub mod log;
 pub mod log_limit;
 pub mod metrics;
+pub mod notices;
 pub mod relay;
 pub mod resources;
 pub mod signals;

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::buffer::Buffer;
 use crate::connections::Stop;
 use crate::head_reader::{HeadError, HeadReader};
+use crate::notices::Tunnel;
 use crate::stream::Stream;
 use direction::Direction;
 pub use linger::Lingering;
@@ -40,6 +41,8 @@ pub struct Relay {
     sent: Direction,
     received: Direction,
     client_error: Option<io::Error>,
+    /// Boxed, since each of the futures through which a relay is moved keeps a place for it.
+    tunnel: Option<Box<(Side, Tunnel)>>,
 }
 
 impl Relay {
@@ -52,7 +55,13 @@ impl Relay {
             sent: Direction::default(),
             received: Direction::default(),
             client_error: None,
+            tunnel: None,
         }
+    }
+
+    /// Says and hears of aborts beside the stream on this side, which leads to the other proxy.
+    pub fn set_tunnel(&mut self, side: Side, tunnel: Tunnel) {
+        self.tunnel = Some(Box::new((side, tunnel)));
     }
 
     /// Sends `first` ahead of what the client says; its first `overhead` bytes are not counted as
@@ -108,6 +117,7 @@ impl Relay {
         let outcome = self.copy(timeouts, stop).await;
         let (sent, received) = (self.sent.bytes(), self.received.bytes());
         let limit = timeouts.half_close * 2;
+        let tunnel = self.tunnel.take();
         let lingering = match outcome {
             Outcome::Finished => {
                 self.client.finish();
@@ -119,6 +129,11 @@ impl Relay {
                 Lingering::abort(self, None, limit)
             }
         };
+        if let Some((side, tunnel)) = tunnel.as_deref()
+            && lingering.has(*side)
+        {
+            tunnel.notify_aborted();
+        }
         (Summary { outcome, sent, received }, lingering)
     }
 
@@ -143,6 +158,9 @@ impl Relay {
                 (true, true) => return Poll::Ready(self.ended()),
                 (sent, received) => sent || received,
             };
+            if let Poll::Ready((side, error)) = self.poll_notice(cx) {
+                return Poll::Ready(self.aborted(side, error));
+            }
             let active = self.moved() != moved;
             match quiet.poll_elapsed(cx, timeouts, half_closed, active) {
                 Poll::Pending => Poll::Pending,
@@ -154,11 +172,30 @@ impl Relay {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.sent.poll(cx, &mut self.client, &mut self.upstream, &self.received)
+        let tunnel = tunnel_on(Side::Client, self.tunnel.as_deref());
+        self.sent.poll(cx, &mut self.client, &mut self.upstream, &self.received, tunnel)
     }
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.received.poll(cx, &mut self.upstream, &mut self.client, &self.sent)
+        let tunnel = tunnel_on(Side::Upstream, self.tunnel.as_deref());
+        self.received.poll(cx, &mut self.upstream, &mut self.client, &self.sent, tunnel)
+    }
+
+    /// Ready once the other proxy has aborted, and what it had sent before is delivered.
+    fn poll_notice(&self, cx: &Context<'_>) -> Poll<(Side, io::Error)> {
+        let Some((side, tunnel)) = self.tunnel.as_deref() else {
+            return Poll::Pending;
+        };
+        let error = ready!(tunnel.poll_aborted(cx));
+        let (stream, direction) = match side {
+            Side::Client => (&self.client, &self.sent),
+            Side::Upstream => (&self.upstream, &self.received),
+        };
+        // The notice may have overtaken the news that there is something to read.
+        if direction.is_waiting() || stream.has_unread() {
+            return Poll::Pending;
+        }
+        Poll::Ready((*side, error))
     }
 
     fn moved(&self) -> u64 {
@@ -184,6 +221,10 @@ impl Relay {
             Outcome::Finished
         }
     }
+}
+
+fn tunnel_on(side: Side, tunnel: Option<&(Side, Tunnel)>) -> Option<&Tunnel> {
+    tunnel.filter(|(on, _)| *on == side).map(|(_, tunnel)| tunnel)
 }
 
 /// How a tunnel ended.

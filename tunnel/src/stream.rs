@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -149,6 +150,11 @@ impl Stream {
                     .is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
             }
         }
+    }
+
+    /// Whether the kernel holds bytes that were not read yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        SockRef::from(self).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|n| n > 0)
     }
 
     /// Closes a connection of which both directions are done.

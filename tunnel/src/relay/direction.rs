@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::buffer::Buffer;
+use crate::notices::Tunnel;
 use crate::stream::Stream;
 
 /// Copies one way. It holds a buffer only while the receiver is slower than the sender.
@@ -45,6 +46,11 @@ impl Direction {
         self.moved
     }
 
+    /// Whether the receiver is still to get something that was read.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Whether nothing more will move.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Done | State::Broken(_))
@@ -69,13 +75,15 @@ impl Direction {
     }
 
     /// Moves what can be moved. Ready when this direction is over, and ever after; an error is the
-    /// sender's. `reverse` is the direction that brings bytes to the sender.
+    /// sender's. `reverse` is the direction that brings bytes to the sender, and `tunnel` tells
+    /// more of a sender that is the other proxy.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         reverse: &Self,
+        tunnel: Option<&Tunnel>,
     ) -> Poll<io::Result<()>> {
         loop {
             if self.is_over() {
@@ -87,6 +95,13 @@ impl Direction {
                 continue;
             }
             if let State::Ended = self.state {
+                // The kernel does not tell a sender that has half-closed from one that was killed,
+                // once it was told of an end itself.
+                if let Some(tunnel) = tunnel
+                    && reverse.is_done()
+                {
+                    ready!(tunnel.poll_alive());
+                }
                 // Afterwards its full close would pass for the end of the other direction.
                 if !reverse.has_ended() && to.was_aborted() {
                     self.state = State::Broken(Some(io::ErrorKind::ConnectionAborted.into()));

@@ -19,7 +19,8 @@ use crate::vsock::BUFFER_SIZE;
 /// Streams that are still open after an abort.
 ///
 /// - A peer that has half-closed a vsock or Unix stream reads a full close as a clean end of
-///   file. The stream is left open: the peer's own half-close time-out ends it, and truthfully.
+///   file. The stream is left open: the peer's own half-close time-out ends it, and truthfully; so
+///   does a notice, at once (see [`crate::notices`]).
 /// - An RST makes TCP forget what it has not sent yet. It waits until that is sent.
 #[derive(Debug)]
 pub struct Lingering {
@@ -46,6 +47,14 @@ impl Lingering {
             client: linger(Side::Client, client, &sent, &received),
             upstream: linger(Side::Upstream, upstream, &received, &sent),
             limit,
+        }
+    }
+
+    /// Whether the stream on this side lingers.
+    pub(super) fn has(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.client.is_some(),
+            Side::Upstream => self.upstream.is_some(),
         }
     }
 
