@@ -2,11 +2,13 @@
 //! application or waits for the operator.
 
 use std::ffi::{OsStr, OsString};
+use std::future::pending;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tunnel::accept::accept;
@@ -82,7 +84,13 @@ impl Server {
                     }
                 };
                 serving();
-                Ok(child.wait().await?.into())
+                let code = child.wait().await?;
+                // What it wrote last may still be on its way.
+                tasks.shutdown().await;
+                let grace = self.forwarder.shutdown_grace().min(LAST_BYTES);
+                self.forwarder.connections().drain(grace, pending::<()>()).await;
+                self.forwarder.notices().leave().await;
+                Ok(code.into())
             }
             Duty::Serve(mut signals) => {
                 serving();
@@ -127,3 +135,6 @@ impl<'a> Duty<'a> {
 }
 
 const HOSTS: &str = "/etc/hosts";
+/// How long tunnels may go on when the application has ended. Its end is the enclave's: nobody
+/// waits here for an upstream that never closes.
+const LAST_BYTES: Duration = Duration::from_secs(2);

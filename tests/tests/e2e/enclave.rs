@@ -24,6 +24,7 @@ crate::scenarios![
     only_what_is_forwarded_is_there,
     a_name_is_found_in_the_hosts_file,
     inproxy_exits_as_its_command_does,
+    what_the_command_wrote_last_arrives,
     a_signal_reaches_the_command,
     a_command_that_is_missing_is_an_error,
     a_restart_of_outproxy_is_not_noticed,
@@ -88,6 +89,24 @@ fn inproxy_exits_as_its_command_does(world: &World) {
         let mut inproxy = run_inproxy(&world.enclave, world.directory(), &config, &command);
         assert_eq!(inproxy.wait().code(), Some(code), "{script}");
     }
+}
+
+fn what_the_command_wrote_last_arrives(world: &World) {
+    if Command::new("socat").arg("-V").stdout(Stdio::null()).status().is_err() {
+        return say("SKIPPED: there is no socat");
+    }
+    let outproxy = world.outproxy_config(ALLOWED, "");
+    let _outproxy = world.outproxy(&outproxy);
+    let listener = listen(HSM);
+    let script = format!("head -c 1000000 /dev/zero | socat -u - TCP:{HSM}; exit 3");
+    let config = world.inproxy_config("");
+    let command = ["sh", "-c", &script];
+    let mut inproxy = run_inproxy(&world.enclave, world.directory(), &config, &command);
+    let mut upstream = accept(&listener);
+    let (bytes, error) = read_to_end(&mut upstream);
+    assert_eq!((bytes.len(), error), (1_000_000, None));
+    drop(upstream);
+    assert_eq!(inproxy.wait().code(), Some(3));
 }
 
 fn a_signal_reaches_the_command(world: &World) {
