@@ -81,7 +81,9 @@ impl Notices {
         let (notices, session) = (Arc::clone(self), Arc::clone(tunnel.session()));
         tokio::spawn(async move {
             match notices.connect(id.session).await {
-                Ok((stream, rest)) => session.serve(stream, rest).await,
+                Ok((stream, rest)) => {
+                    tokio::join!(session.serve(stream, rest), session.leave_when_idle());
+                }
                 Err(error) => tracing::debug!(%error, "failed to connect for notices"),
             }
         });

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use nix::sys::utsname::uname;
+
 /// Warns in the log if the running kernel is one that is known to lose data.
 pub fn warn_of_hazards() {
-    let release = std::fs::read_to_string(OSRELEASE).unwrap_or_default();
-    if let Some(release) = Release::parse(release.trim())
+    // Not from /proc, of which a service may see only its processes.
+    let release = uname().ok().and_then(|name| Release::parse(name.release().to_str()?));
+    if let Some(release) = release
         && release.loses_vsock_data()
     {
         tracing::warn!(
@@ -39,9 +42,6 @@ impl fmt::Display for Release {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
 }
-
-/// See proc(5).
-const OSRELEASE: &str = "/proc/sys/kernel/osrelease";
 
 #[cfg(test)]
 mod tests {

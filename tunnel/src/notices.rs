@@ -9,18 +9,20 @@
 //! of file that may be the work of a kill is believed once the other process has shown that it
 //! lives, and a process that leaves says [`BYE`] when its tunnels are over.
 
-use std::collections::HashMap;
+mod state;
+
 use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::buffer::Buffer;
 use crate::stream::Stream;
+use state::{Fate, Registered, State};
 
 /// Asks for a [`PONG`].
 pub const PING: u64 = u64::MAX;
@@ -28,7 +30,7 @@ pub const PING: u64 = u64::MAX;
 pub const PONG: u64 = u64::MAX - 1;
 /// The sender takes no new tunnels.
 pub const RETIRING: u64 = u64::MAX - 2;
-/// The sender has no tunnels any more and is about to exit; who reads it closes the connection.
+/// The sender has no tunnels any more, and exits or rests; who reads it closes the connection.
 pub const BYE: u64 = u64::MAX - 3;
 
 /// The tunnels between two processes, and what these have to say to each other about them.
@@ -36,39 +38,7 @@ pub const BYE: u64 = u64::MAX - 3;
 pub struct Session {
     state: Mutex<State>,
     disconnected: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    tunnels: HashMap<u64, Registered>,
-    /// Which of the connections so far is in use.
-    connected: Option<u64>,
-    connections: u64,
-    connection: Option<Waker>,
-    words: Vec<u64>,
-    pong_waits: bool,
-    /// Tunnels whose doubts the next [`PONG`] ends.
-    asking: Vec<u64>,
-    /// Tunnels whose doubts are for the [`PING`] after that.
-    doubting: Vec<u64>,
-    leaving: bool,
-    over: bool,
-}
-
-/// All that a tunnel costs while it is idle, but for its place in the table.
-#[derive(Debug, Default)]
-struct Registered {
-    relay: Option<Waker>,
-    fate: Fate,
-}
-
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Fate {
-    Aborted,
-    Doubted,
-    #[default]
-    Open,
-    Trusted,
+    emptied: Notify,
 }
 
 impl Session {
@@ -76,18 +46,20 @@ impl Session {
     /// no tunnel can have it, or if the session is over.
     pub fn register(self: &Arc<Self>, number: u64) -> Option<Tunnel> {
         let mut state = self.lock();
-        let over = state.over;
+        let over = state.over || state.leaving;
         match state.tunnels.entry(number) {
             Entry::Vacant(entry) if number < BYE && !over => entry.insert(Registered::default()),
             Entry::Vacant(_) | Entry::Occupied(_) => return None,
         };
+        state.registered += 1;
         Some(Tunnel { session: Arc::clone(self), number })
     }
 
-    /// Whether the process at the other end has gone, or takes no new tunnels.
+    /// Whether the process at the other end has gone or takes no new tunnels, or this one leaves.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.lock().over
+        let state = self.lock();
+        state.over || state.leaving
     }
 
     /// Whether a connection is in use.
@@ -156,6 +128,27 @@ impl Session {
         None
     }
 
+    /// Takes leave once there has been no tunnel for a while, so that proxies at rest hold nothing.
+    pub async fn leave_when_idle(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            let (open, registered) = self.tunnels();
+            if open > 0 {
+                emptied.await;
+                continue;
+            }
+            sleep(IDLE).await;
+            if self.tunnels() == (0, registered) {
+                return self.leave().await;
+            }
+        }
+    }
+
+    fn tunnels(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.tunnels.len(), state.registered)
+    }
+
     /// Tells the other process that this one takes no new tunnels.
     pub fn retire(&self) {
         self.lock().say(RETIRING);
@@ -202,114 +195,6 @@ enum Ended {
     Lost,
     Replaced,
     Well,
-}
-
-impl State {
-    fn connect(&mut self) -> u64 {
-        self.connections += 1;
-        self.connected = Some(self.connections);
-        self.wake_connection();
-        // What was asked over an earlier connection is asked again.
-        self.words.retain(|word| *word != PING);
-        self.doubting.append(&mut self.asking);
-        self.ask();
-        self.connections
-    }
-
-    fn disconnect(&mut self, lost: bool) {
-        self.connected = None;
-        self.over = true;
-        self.words = Vec::new();
-        (self.asking, self.doubting) = (Vec::new(), Vec::new());
-        for tunnel in self.tunnels.values_mut() {
-            if lost {
-                tunnel.fate = Fate::Aborted;
-            } else if tunnel.fate == Fate::Doubted {
-                tunnel.fate = Fate::Trusted;
-            } else {
-                continue;
-            }
-            tunnel.wake();
-        }
-    }
-
-    /// Moves what is to be said to an idle wire; `None` if another connection is in use. Says
-    /// whether this process leaves.
-    fn poll_words(&mut self, cx: &Context<'_>, wire: &mut Wire) -> Option<bool> {
-        if self.connected != Some(wire.connection) {
-            return None;
-        }
-        if !self.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.connection = Some(cx.waker().clone());
-        }
-        if wire.outgoing.is_empty() {
-            self.pong_waits = false;
-            let words = std::mem::take(&mut self.words);
-            wire.outgoing = words.into_iter().flat_map(u64::to_be_bytes).collect();
-        }
-        Some(self.leaving)
-    }
-
-    fn say(&mut self, word: u64) {
-        // A peer that does not read misses what its own time-outs will tell it.
-        if word >= BYE || self.words.len() < MOST_WORDS {
-            self.words.push(word);
-            self.wake_connection();
-        }
-    }
-
-    fn wake_connection(&mut self) {
-        if let Some(waker) = self.connection.take() {
-            waker.wake();
-        }
-    }
-
-    /// Whether it was the last word.
-    fn hear(&mut self, word: u64) -> bool {
-        match word {
-            PING if self.pong_waits => {}
-            PING => {
-                self.pong_waits = true;
-                self.say(PONG);
-            }
-            PONG => {
-                for number in std::mem::take(&mut self.asking) {
-                    self.decide(number, Fate::Trusted);
-                }
-                self.ask();
-            }
-            RETIRING => self.over = true,
-            BYE => return true,
-            number => self.decide(number, Fate::Aborted),
-        }
-        false
-    }
-
-    fn decide(&mut self, number: u64, fate: Fate) {
-        if let Some(tunnel) = self.tunnels.get_mut(&number)
-            && tunnel.fate != Fate::Aborted
-        {
-            tunnel.fate = fate;
-            tunnel.wake();
-        }
-    }
-
-    /// Asks for all who doubt, unless that was asked and not answered yet: under load one question
-    /// serves many.
-    fn ask(&mut self) {
-        if self.asking.is_empty() && !self.doubting.is_empty() {
-            self.asking = std::mem::take(&mut self.doubting);
-            self.say(PING);
-        }
-    }
-}
-
-impl Registered {
-    fn wake(&mut self) {
-        if let Some(waker) = self.relay.take() {
-            waker.wake();
-        }
-    }
 }
 
 /// A tunnel of which both ends know the number.
@@ -375,13 +260,14 @@ impl Drop for Tunnel {
         }
         if state.tunnels.is_empty() {
             state.tunnels.shrink_to_fit();
+            self.session.emptied.notify_waiters();
         }
     }
 }
 
+/// How long a session without tunnels keeps its connection.
+const IDLE: Duration = Duration::from_millis(500);
 /// The size of a word, in bytes.
 const WORD: u8 = 8;
-/// How many words may wait for a peer that does not read.
-const MOST_WORDS: usize = 4096;
 /// How long a process that exits waits for the other one to have read its last words.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -92,8 +92,7 @@ fn outproxy_without_descriptors_waits_and_recovers(world: &World) {
     let few = ["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""];
     let outproxy = Outproxy::start(world.directory(), &config, &few);
     let _inproxy = world.inproxy(&world.inproxy_config(""));
-    // The first tunnel brings a connection for notices.
-    let before = outproxy.descriptors() + 1;
+    let before = outproxy.descriptors();
     let listener = listen(HSM);
     let clients: Vec<_> = (0..100).map(|_| connect(&world.enclave, HSM)).collect();
     outproxy.line("a failed accept", |line| {
@@ -190,8 +189,7 @@ fn after_quiet_everything_is_given_back(world: &World) {
     raise_descriptor_limit();
     let listener = listen(HSM);
     let proxies: [&Process; 2] = [&tunnel.outproxy, &tunnel.inproxy];
-    // The first tunnel brings a connection for notices.
-    let before = proxies.map(|proxy| proxy.descriptors() + 1);
+    let before = proxies.map(Process::descriptors);
     let count = scaled(2000);
     let burst = |earlier| {
         let mut open = connections(world, HSM, &listener, count);

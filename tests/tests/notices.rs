@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::SockRef;
 use tempfile::TempDir;
+use tests::proxies::binary;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
@@ -180,10 +181,10 @@ struct World {
 impl World {
     async fn new(clients: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self::with_proxy(clients, directory, Some(env!("CARGO_BIN_EXE_outproxy"))).await
+        Self::with_proxy(clients, directory, Some(binary("outproxy"))).await
     }
 
-    async fn with_proxy(clients: usize, directory: TempDir, outproxy: Option<&str>) -> Self {
+    async fn with_proxy(clients: usize, directory: TempDir, outproxy: Option<PathBuf>) -> Self {
         // Upstream takes the address over once the clients are connected to it.
         let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -212,7 +213,7 @@ impl World {
             socket.display()
         );
         std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(outproxy.unwrap_or("true"));
+        let mut command = Command::new(outproxy.unwrap_or_else(|| "true".into()));
         command.arg("--config").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
         Self {
             clients: connected,
