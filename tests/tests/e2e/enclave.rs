@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 
 use nix::sys::signal::Signal;
@@ -190,14 +191,17 @@ fn a_foreign_proxy_serves_as_well(world: &World) {
 
 fn a_refusal_that_is_not_closed_is_a_refusal(world: &World) {
     let listener = world.leg.bind(0).unwrap();
+    let (written, is_written) = mpsc::channel();
     let proxy = thread::spawn(move || {
         let (mut tunnel, _) = accept_request(&listener);
+        is_written.recv().unwrap();
         tunnel.write_all(b"HTTP/1.1 407 Who are you?\r\nContent-Length: 0\r\n\r\n").unwrap();
         read_to_end(&mut tunnel)
     });
     let inproxy = world.inproxy(&format!("await-answer = true\n{}", world.inproxy_config("")));
     let mut client = connect(&world.enclave, HSM);
     client.write_all(b"hello").unwrap();
+    written.send(()).unwrap();
     assert_reset(&mut client);
     let line = inproxy.line("the refusal", has("outcome", "refused"));
     assert!(line["reason"].as_str().unwrap().contains("407"), "{line}");

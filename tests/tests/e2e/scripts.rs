@@ -35,7 +35,7 @@ fn whatever_its_ends_do_the_chain_keeps_its_promises(world: &World) {
     let count = from_env("SCRIPTS").unwrap_or_else(|| if is_emulated() { 500 } else { 300 });
     // After an abort that vsock cannot tell of, it is this that ends a half-closed connection: at
     // one end of the tunnel, before the other gives up and closes.
-    let limits = format!("half-close-timeout = '{}s'", if is_emulated() { 30 } else { 5 });
+    let limits = format!("half-close-timeout = '{}s'", if is_emulated() { 30 } else { 15 });
     let _tunnel = world.tunnel_with(&limits, &limits);
     raise_descriptor_limit();
     let listeners = [HSM, RAW].map(listen);
@@ -103,7 +103,7 @@ async fn run(script: Script, client: TcpStream, upstream: TcpStream) -> Result<(
         relay_aborted,
     };
     let both = async { tokio::join!(client.perform(), upstream.perform()) };
-    let over = timeout(patience(), both).await;
+    let over = timeout(2 * patience(), both).await;
     let [client, upstream] = [client_seen, upstream_seen]
         .map(|seen| Report { seen: seen.borrow().clone(), is_tcp: true });
     let verdict = over.map_err(|_| "it hangs").and_then(|_| judge(&client, &upstream));
