@@ -1,6 +1,7 @@
 //! One connection of the application, from its accept to its last byte.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,9 +113,10 @@ impl Forwarder {
             idle: self.config.limits.idle_timeout,
             half_close: self.config.limits.half_close_timeout,
         };
-        let (summary, lingering) = relay.run(timeouts, connection.stopped()).await;
+        let (summary, lingering) = relay.run(timeouts, pin!(connection.stopped())).await;
         self.journal.ended(peer, target.destination(), &forward, &summary, started.elapsed());
-        lingering.closed().await;
+        // Boxed, since few linger.
+        Box::pin(lingering.closed()).await;
     }
 
     /// Opens a tunnel. On failure the client's stream is dropped, and so reset.

@@ -1,6 +1,7 @@
 //! One connection, from its request to its last byte.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,10 +145,11 @@ impl Service {
         if let Some(tunnel) = opened.tunnel {
             relay.set_tunnel(Side::Client, tunnel);
         }
-        let (summary, lingering) = relay.run(opened.timeouts, connection.stopped()).await;
+        let (summary, lingering) = relay.run(opened.timeouts, pin!(connection.stopped())).await;
         let rule = &opened.rule;
         self.journal.ended(peer, destination, opened.address, rule, &summary, started.elapsed());
-        lingering.closed().await;
+        // Boxed, since few linger.
+        Box::pin(lingering.closed()).await;
     }
 
     /// Finds out what the client wants, whether it may, and connects to it.

@@ -9,7 +9,7 @@ mod linger;
 
 use std::fmt;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -109,12 +109,25 @@ impl Relay {
     ///
     /// An abort may have to wait, for twice [`Timeouts::half_close`] at the most: see
     /// [`Lingering`].
-    pub async fn run<R>(
-        mut self,
+    pub fn run<R>(
+        self,
         timeouts: Timeouts,
-        stop: impl Future<Output = R>,
-    ) -> (Summary<R>, Lingering) {
-        let outcome = self.copy(timeouts, stop).await;
+        mut stop: impl Future<Output = R> + Unpin,
+    ) -> impl Future<Output = (Summary<R>, Lingering)> {
+        // Not an async function: that would hold its arguments twice, in every idle tunnel.
+        let mut relay = Some(self);
+        let mut quiet = Quiet::new();
+        std::future::poll_fn(move |cx| {
+            let Some(running) = &mut relay else { return Poll::Pending };
+            let outcome = ready!(running.poll_copy(cx, timeouts, &mut stop, &mut quiet));
+            match relay.take() {
+                Some(relay) => Poll::Ready(relay.close(outcome, timeouts)),
+                None => Poll::Pending,
+            }
+        })
+    }
+
+    fn close<R>(mut self, outcome: Outcome<R>, timeouts: Timeouts) -> (Summary<R>, Lingering) {
         let (sent, received) = (self.sent.bytes(), self.received.bytes());
         let limit = timeouts.half_close * 2;
         let tunnel = self.tunnel.take();
@@ -137,38 +150,36 @@ impl Relay {
         (Summary { outcome, sent, received }, lingering)
     }
 
-    async fn copy<R>(&mut self, timeouts: Timeouts, stop: impl Future<Output = R>) -> Outcome<R> {
+    fn poll_copy<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        timeouts: Timeouts,
+        stop: &mut (impl Future<Output = R> + Unpin),
+        quiet: &mut Quiet,
+    ) -> Poll<Outcome<R>> {
         if let Some(error) = self.client_error.take() {
-            return self.aborted(Side::Client, error);
+            return Poll::Ready(self.aborted(Side::Client, error));
         }
-        let mut stop = pin!(stop);
-        let mut quiet = Quiet::new();
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(reason) = stop.as_mut().poll(cx) {
-                return Poll::Ready(Outcome::Stopped(reason));
-            }
-            let moved = self.moved();
-            if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
-                return Poll::Ready(self.aborted(Side::Client, error));
-            }
-            if let Poll::Ready(Err(error)) = self.poll_received(cx) {
-                return Poll::Ready(self.aborted(Side::Upstream, error));
-            }
-            let half_closed = match (self.sent.is_over(), self.received.is_over()) {
-                (true, true) => return Poll::Ready(self.ended()),
-                (sent, received) => sent || received,
-            };
-            if let Poll::Ready((side, error)) = self.poll_notice(cx) {
-                return Poll::Ready(self.aborted(side, error));
-            }
-            let active = self.moved() != moved;
-            match quiet.poll_elapsed(cx, timeouts, half_closed, active) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(()) if half_closed => Poll::Ready(Outcome::HalfCloseTimeout),
-                Poll::Ready(()) => Poll::Ready(Outcome::IdleTimeout),
-            }
-        })
-        .await
+        if let Poll::Ready(reason) = Pin::new(stop).poll(cx) {
+            return Poll::Ready(Outcome::Stopped(reason));
+        }
+        let moved = self.moved();
+        if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
+            return Poll::Ready(self.aborted(Side::Client, error));
+        }
+        if let Poll::Ready(Err(error)) = self.poll_received(cx) {
+            return Poll::Ready(self.aborted(Side::Upstream, error));
+        }
+        let half_closed = match (self.sent.is_over(), self.received.is_over()) {
+            (true, true) => return Poll::Ready(self.ended()),
+            (sent, received) => sent || received,
+        };
+        if let Poll::Ready((side, error)) = self.poll_notice(cx) {
+            return Poll::Ready(self.aborted(side, error));
+        }
+        let active = self.moved() != moved;
+        ready!(quiet.poll_elapsed(cx, timeouts, half_closed, active));
+        Poll::Ready(if half_closed { Outcome::HalfCloseTimeout } else { Outcome::IdleTimeout })
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -203,7 +203,7 @@ async fn a_tunnel_can_be_told_to_stop() {
     let (mut client, near) = tcp_pair().await;
     let (far, _upstream) = UnixStream::pair().unwrap();
     let relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
-    let (summary, lingering) = relay.run(TIMEOUTS, async { "policy" }).await;
+    let (summary, lingering) = relay.run(TIMEOUTS, std::future::ready("policy")).await;
     lingering.closed().await;
     assert!(matches!(summary.outcome, Outcome::Stopped("policy")));
     assert!(read_all(&mut client).await.1.is_err());
