@@ -1,5 +1,7 @@
 //! The scenarios of `e2e` once more, over real AF_VSOCK, in the virtual machine of tests/lab.
 //!
+//! Cargo builds `e2e` for `--tests`, not for `--test vm` alone, which runs what was built before.
+//!
 //! `LAB_KERNEL` names another kernel than the lab's first, `SCENARIOS` some of the scenarios.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
