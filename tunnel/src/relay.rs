@@ -202,8 +202,9 @@ impl Relay {
             Side::Client => (&self.client, &self.sent),
             Side::Upstream => (&self.upstream, &self.received),
         };
-        // The notice may have overtaken the news that there is something to read.
-        if direction.is_waiting() || stream.has_unread() {
+        // The notice may have overtaken the news that there is something to read; unless nobody
+        // would get it.
+        if !direction.is_over() && (direction.is_waiting() || stream.has_unread()) {
             return Poll::Pending;
         }
         Poll::Ready((*side, error))
