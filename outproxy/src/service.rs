@@ -121,18 +121,17 @@ impl Service {
             opened = opening => opened,
             reason = connection.stopped() => Err(Refusal::Stopped(reason)),
         };
-        let destination = connection.facts().map(|facts| &facts.destination);
-        let (opened, destination) = match (opened, destination) {
-            (Ok(Open::Tunnel(opened)), Some(destination)) => (opened, destination),
-            (Ok(Open::Notices(session, rest)), _) => {
+        let opened = match opened {
+            Ok(Open::Tunnel(opened)) => opened,
+            Ok(Open::Notices(session, rest)) => {
                 let limit = self.policy().limits.header_timeout;
                 tokio::spawn(notices::serve(session, client, rest, limit));
                 return;
             }
-            (Err(refusal), destination) => {
+            Err(refusal) => {
+                let destination = connection.facts().map(|facts| &facts.destination);
                 return self.refuse(client, peer, destination, is_raw, &refusal);
             }
-            (Ok(Open::Tunnel(_)), None) => return,
         };
         let mut relay = Relay::new(client, Stream::Tcp(opened.upstream));
         if let Some(early) = opened.early {
@@ -146,8 +145,9 @@ impl Service {
             relay.set_tunnel(Side::Client, tunnel);
         }
         let (summary, lingering) = relay.run(opened.timeouts, pin!(connection.stopped())).await;
-        let rule = &opened.rule;
-        self.journal.ended(peer, destination, opened.address, rule, &summary, started.elapsed());
+        let duration = started.elapsed();
+        let (destination, rule) = (&opened.destination, &opened.rule);
+        self.journal.ended(peer, destination, opened.address, rule, &summary, duration);
         // Boxed, since few linger.
         Box::pin(lingering.closed()).await;
     }
@@ -187,7 +187,16 @@ impl Service {
             half_close: policy.limits.half_close_timeout,
         };
         let tunnel = id.and_then(|id| self.notices.register(cid, id));
-        let opened = Opened { upstream, address, rule, _permit: permit, early, timeouts, tunnel };
+        let opened = Opened {
+            destination,
+            upstream,
+            address,
+            rule,
+            _permit: permit,
+            early,
+            timeouts,
+            tunnel,
+        };
         Ok(Open::Tunnel(opened))
     }
 
@@ -253,6 +262,7 @@ fn own_cid_or_warn(config: &Config) -> Option<Cid> {
 /// A connection whose upstream is connected.
 #[derive(Debug)]
 struct Opened {
+    destination: Destination,
     upstream: TcpStream,
     address: SocketAddr,
     rule: Arc<Rule>,
