@@ -270,6 +270,7 @@ impl World {
         loop {
             match UnixStream::connect(&self.socket).await {
                 Ok(stream) => return stream,
+                // Nothing tells that the socket is there.
                 Err(_) => sleep(Duration::from_millis(1)).await,
             }
         }
@@ -302,6 +303,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 async fn eventually(mut condition: impl FnMut() -> bool) {
     soon(async {
         while !condition() {
+            // Nothing tells that another process has closed a descriptor.
             sleep(Duration::from_millis(1)).await;
         }
     })

@@ -34,7 +34,8 @@ impl Report {
 /// Whether one end aborted before it could know that the other had half-closed.
 ///
 /// Between two proxies such an abort and the half-close can cross. Who has half-closed a vsock
-/// cannot tell a full close from a half-close any more: the one case in which N2 is not kept.
+/// cannot tell a full close from a half-close any more: the one case in which N2 is not kept, in
+/// raw tunnels.
 pub(crate) fn may_have_crossed(client: &Report, upstream: &Report) -> bool {
     let unaware = |one: &Report, other: &Report| {
         one.has_aborted() && one.seen.ending != Some(Ending::Clean) && other.has_ended()
