@@ -131,22 +131,23 @@ impl Relay {
         let (sent, received) = (self.sent.bytes(), self.received.bytes());
         let limit = timeouts.half_close * 2;
         let tunnel = self.tunnel.take();
-        let lingering = match outcome {
+        let failed = match outcome {
             Outcome::Finished => {
                 self.client.finish();
                 self.upstream.finish();
-                Lingering::none()
+                return (Summary { outcome, sent, received }, Lingering::none());
             }
-            Outcome::Aborted(side, _) => Lingering::abort(self, Some(side), limit),
-            Outcome::HalfCloseTimeout | Outcome::IdleTimeout | Outcome::Stopped(_) => {
-                Lingering::abort(self, None, limit)
-            }
+            Outcome::Aborted(side, _) => Some(side),
+            Outcome::HalfCloseTimeout | Outcome::IdleTimeout | Outcome::Stopped(_) => None,
         };
         if let Some((side, tunnel)) = tunnel.as_deref()
-            && lingering.has(*side)
+            && failed != Some(*side)
         {
+            // Also where closing the stream would tell: the peer's half-close may be on its way,
+            // and once that was sent the peer can no longer see what the close means.
             tunnel.notify_aborted();
         }
+        let lingering = Lingering::abort(self, failed, limit);
         (Summary { outcome, sent, received }, lingering)
     }
 

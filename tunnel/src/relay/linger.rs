@@ -50,14 +50,6 @@ impl Lingering {
         }
     }
 
-    /// Whether the stream on this side lingers.
-    pub(super) fn has(&self, side: Side) -> bool {
-        match side {
-            Side::Client => self.client.is_some(),
-            Side::Upstream => self.upstream.is_some(),
-        }
-    }
-
     /// Closes what lingers, as soon as it can be.
     pub async fn closed(self) {
         for stream in [self.client, self.upstream].into_iter().flatten() {
