@@ -1,0 +1,11 @@
+//! The application in the enclave: creates, finds, uses and deletes keys in HSMs, for whoever asks
+//! from the parent instance.
+//!
+//! The PKCS#11 module runs in a child process ([`worker`]), because it may hang or crash: PKCS#11
+//! has no time-outs. [`hsm`] starts it, watches it, logs in, and replaces it.
+
+pub mod hsm;
+pub mod pin;
+pub mod secret;
+pub mod wire;
+pub mod worker;
