@@ -19,7 +19,8 @@ use tunnel::log::LogConfig;
 
 use self::file::{File, HsmFile, LimitsFile, SecretFile};
 use self::values::Time;
-pub use self::values::CredentialsFrom;
+use crate::hsm::{CALL_TIMEOUT, HsmConfig, Program};
+use crate::secret::{CredentialSource, InvalidName, check_name};
 use crate::wire::Open;
 
 /// The validated configuration of enclave-app. Every key has a default: an empty file is one.
@@ -28,7 +29,7 @@ pub struct Config {
     /// Where requests are served. A `tcp:` endpoint has an address, not a name.
     pub listen: Endpoint,
     /// Where the PIN comes from.
-    pub secret: SecretConfig,
+    pub secret: SecretTable,
     /// The HSM.
     pub hsm: HsmConfig,
     /// The bounds of connections and requests in number and time.
@@ -37,25 +38,16 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// The `[secret]` table.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SecretConfig {
-    /// Which; nothing if requests name it.
+/// The `[secret]` table: a [`secret::SecretConfig`](crate::secret::SecretConfig) whose bundle was
+/// not read yet.
+#[derive(Debug)]
+pub struct SecretTable {
+    /// The secret; nothing if each request names it.
     pub name: Option<SecretName>,
-    /// With whose credentials it is fetched.
-    pub credentials: CredentialsFrom,
-    /// The roots that are trusted beside those compiled in.
+    /// Where the AWS credentials come from.
+    pub credentials: CredentialSource,
+    /// A PEM file of roots that are trusted beside those compiled in.
     pub ca_bundle: Option<PathBuf>,
-}
-
-/// The `[hsm]` table.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HsmConfig {
-    /// Which token, and how many sessions.
-    pub open: Open,
-    /// How long one call may take before its module is taken for hung. Shorter than
-    /// [`Limits::request_timeout`].
-    pub call_timeout: Duration,
 }
 
 /// The `[limits]` table.
@@ -115,13 +107,13 @@ impl TryFrom<File> for Config {
 
 impl From<HsmFile> for HsmConfig {
     fn from(file: HsmFile) -> Self {
-        let call_timeout = time_or(file.call_timeout.as_ref(), DEFAULT_CALL_TIMEOUT);
+        let call_timeout = time_or(file.call_timeout.as_ref(), CALL_TIMEOUT);
         let open = Open {
             module: file.module.map_or_else(|| DEFAULT_MODULE.into(), PathBuf::from),
             token: file.token.map(String::from),
             sessions: file.sessions.map_or(DEFAULT_SESSIONS, usize::from),
         };
-        Self { open, call_timeout }
+        Self { open, call_timeout, program: Program::default() }
     }
 }
 
@@ -137,10 +129,16 @@ impl From<LimitsFile> for Limits {
     }
 }
 
-fn secret(file: SecretFile, mistakes: &mut Mistakes) -> SecretConfig {
+fn secret(file: SecretFile, mistakes: &mut Mistakes) -> SecretTable {
     let name = match (file.id, file.region) {
         (Some(id), Some(region)) => {
-            Some(SecretName { id: id.into_inner().into(), region: region.into_inner().into() })
+            let (id_at, region_at) = (id.span(), region.span());
+            let name = SecretName { id: id.into_inner(), region: region.into_inner() };
+            if let Err(error) = check_name(&name) {
+                let at = if error == InvalidName::Region { region_at } else { id_at };
+                mistakes.add(at, error.to_string());
+            }
+            Some(name)
         }
         (Some(id), None) => {
             mistakes.add(
@@ -158,7 +156,8 @@ fn secret(file: SecretFile, mistakes: &mut Mistakes) -> SecretConfig {
         }
         (None, None) => None,
     };
-    SecretConfig { name, credentials: file.credentials, ca_bundle: file.ca_bundle.map(PathBuf::from) }
+    let ca_bundle = file.ca_bundle.map(PathBuf::from);
+    SecretTable { name, credentials: file.credentials, ca_bundle }
 }
 
 fn refuse_name(listen: &Spanned<Endpoint>, mistakes: &mut Mistakes) {
@@ -176,7 +175,7 @@ fn refuse_name(listen: &Spanned<Endpoint>, mistakes: &mut Mistakes) {
 /// Refuses a call that may take longer than the request that waits for it: nobody would be left to
 /// be told that the module hangs.
 fn refuse_unanswerable_hang(hsm: &HsmFile, limits: &LimitsFile, mistakes: &mut Mistakes) {
-    let call = time_or(hsm.call_timeout.as_ref(), DEFAULT_CALL_TIMEOUT);
+    let call = time_or(hsm.call_timeout.as_ref(), CALL_TIMEOUT);
     let request = time_or(limits.request_timeout.as_ref(), DEFAULT_REQUEST_TIMEOUT);
     let (call_span, request_span) = (
         hsm.call_timeout.as_ref().map(Spanned::span),
@@ -212,7 +211,6 @@ const DEFAULT_PORT: VsockPort = match VsockPort::new(5000) {
 };
 const DEFAULT_MODULE: &str = "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so";
 const DEFAULT_SESSIONS: usize = 4;
-const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(8);
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(9);
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use tunnel::endpoint::Endpoint;
 use tunnel::limits::{MaxConnections, time, time_or_zero};
 use tunnel::log::LogConfig;
 
-use super::values::{AbsolutePath, CredentialsFrom, Region, SecretId, Sessions, Time, TokenLabel};
+use super::values::{AbsolutePath, Sessions, Time, TokenLabel};
+use crate::secret::CredentialSource;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -32,9 +33,9 @@ pub(super) struct File {
     rename_all = "kebab-case"
 )]
 pub(super) struct SecretFile {
-    pub(super) id: Option<Spanned<SecretId>>,
-    pub(super) region: Option<Spanned<Region>>,
-    pub(super) credentials: CredentialsFrom,
+    pub(super) id: Option<Spanned<String>>,
+    pub(super) region: Option<Spanned<String>>,
+    pub(super) credentials: CredentialSource,
     pub(super) ca_bundle: Option<AbsolutePath>,
 }
 

@@ -9,69 +9,6 @@ use thiserror::Error;
 use tunnel::host::Clamped;
 use tunnel::limits;
 
-/// The name or ARN of a secret.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct SecretId(String);
-
-impl TryFrom<String> for SecretId {
-    type Error = ValueError;
-
-    fn try_from(text: String) -> Result<Self, ValueError> {
-        let fits = (1..=SECRET_ID_BYTES).contains(&text.len());
-        if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Ok(Self(text))
-        } else {
-            Err(ValueError::SecretId(text.as_str().into()))
-        }
-    }
-}
-
-impl From<SecretId> for String {
-    fn from(id: SecretId) -> Self {
-        id.0
-    }
-}
-
-/// Whose credentials are taken.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "kebab-case")]
-pub enum CredentialsFrom {
-    /// What the AWS SDK finds in the environment.
-    Environment,
-    /// The role of the parent instance.
-    Imds,
-    /// What the request brings.
-    #[default]
-    Request,
-}
-
-/// An AWS region. It becomes a part of a host's name.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Region(String);
-
-impl TryFrom<String> for Region {
-    type Error = ValueError;
-
-    fn try_from(text: String) -> Result<Self, ValueError> {
-        let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-        let is_delimited = !text.starts_with('-') && !text.ends_with('-');
-        if (1..=REGION_BYTES).contains(&text.len()) && is_delimited && text.bytes().all(is_allowed)
-        {
-            Ok(Self(text))
-        } else {
-            Err(ValueError::Region(text.as_str().into()))
-        }
-    }
-}
-
-impl From<Region> for String {
-    fn from(region: Region) -> Self {
-        region.0
-    }
-}
-
 /// A path that means the same wherever the application is started.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Cow<'_, str>")]
@@ -151,10 +88,6 @@ pub(super) struct Time(#[serde(deserialize_with = "limits::time")] pub(super) Du
 pub(super) enum ValueError {
     #[error("`{0}` is not an absolute path; write one that begins with `/`")]
     Path(Clamped),
-    #[error("`{0}` is not a region; write it as in `ap-southeast-1`")]
-    Region(Clamped),
-    #[error("`{0}` is not a secret; write its name or its ARN")]
-    SecretId(Clamped),
     #[error("`{0}` sessions are out of range; write a number from 1 to {MAX_SESSIONS}")]
     Sessions(i64),
     #[error(
@@ -164,10 +97,6 @@ pub(super) enum ValueError {
     TokenLabel(Clamped),
 }
 
-/// The longest ARN or name that Secrets Manager takes.
-const SECRET_ID_BYTES: usize = 2048;
-/// The longest label in a host's name; see RFC 1035 section 2.3.1.
-const REGION_BYTES: usize = 63;
 /// CK_TOKEN_INFO of PKCS#11.
 const TOKEN_LABEL_BYTES: usize = 32;
 const MAX_SESSIONS: usize = 64;
