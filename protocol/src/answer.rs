@@ -133,6 +133,27 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 17] = [
+        Self::Ambiguous,
+        Self::Busy,
+        Self::CredentialsMissing,
+        Self::HsmError,
+        Self::HsmUnavailable,
+        Self::Internal,
+        Self::InvalidRequest,
+        Self::KeyDiffers,
+        Self::LoginRefused,
+        Self::NotAuthentic,
+        Self::NotFound,
+        Self::NotPermitted,
+        Self::SecretUnavailable,
+        Self::TimedOut,
+        Self::TooLarge,
+        Self::UnknownAction,
+        Self::Unsupported,
+    ];
+
     /// Whether the same request may succeed a little later.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
@@ -176,3 +197,6 @@ impl fmt::Display for Code {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::action::{Action, Echo};
+use crate::action::{
+    Action, ByLabel, Decrypt, Describe, Echo, Encrypt, KeySpec, ListKeys, Random, Sign, Verify,
+};
+use crate::bytes::Bytes;
+use crate::encode::TooLarge;
 use crate::frame::MAX_BYTES;
+use crate::key::{KeyKind, Usage};
+use crate::label::KeyLabel;
+use crate::request::{Credentials, SecretName};
 
 fn own(content: &str) -> Request {
     match Message::parse(content.as_bytes()) {
@@ -169,15 +176,48 @@ fn a_secret_in_the_wrong_place_is_not_shown() {
 }
 
 #[test]
-fn a_request_comes_back_as_it_was_written() {
-    let request = Request {
-        id: "1".into(),
-        action: Action::Echo(Echo { message: "\u{1}\"\\\u{e9}".into() }),
-        credentials: None,
-        secret: None,
+fn every_request_comes_back_as_it_was_written() {
+    let label = || "k".parse::<KeyLabel>().unwrap();
+    let spec = |usage| KeySpec { label: label(), kind: KeyKind::Hmac256, usage };
+    let bytes = || Bytes::from(vec![0, 1, 255]);
+    let actions = [
+        Action::CreateKey(spec(None)),
+        Action::Decrypt(Decrypt { label: label(), ciphertext: bytes(), aad: bytes() }),
+        Action::DeleteKey(ByLabel { label: label() }),
+        Action::Describe(Describe { attestation: true, nonce: Some(vec![0; 512].into()) }),
+        Action::Echo(Echo { message: "\u{1}\"\\\u{e9}".into() }),
+        Action::Encrypt(Encrypt { label: label(), plaintext: bytes(), aad: Bytes::default() }),
+        Action::GetKey(ByLabel { label: label() }),
+        Action::ListKeys(ListKeys {}),
+        Action::Random(Random { bytes: 1024 }),
+        Action::Sign(Sign { label: label(), message: bytes() }),
+        Action::Verify(Verify { label: label(), message: bytes(), signature: bytes() }),
+        Action::CreateKey(spec(Some(Usage { wrap: true, ..Usage::default() }))),
+    ];
+    assert!(actions.iter().map(Action::name).zip(Action::NAMES).all(|(a, b)| a == b));
+    let credentials = Credentials {
+        access_key_id: "A".to_owned().into(),
+        secret_access_key: "S\"".to_owned().into(),
+        session_token: Some("T".to_owned().into()),
     };
-    let content = request.encode().unwrap();
-    assert_eq!(Message::parse(&content), Ok(Message::Own(request)));
+    let secret = SecretName { id: "s".into(), region: "us-east-1".into() };
+    for action in actions {
+        let request = Request {
+            id: "1".into(),
+            action,
+            credentials: Some(credentials.clone()),
+            secret: Some(secret.clone()),
+        };
+        let content = request.encode().unwrap();
+        assert_eq!(Message::parse(&content), Ok(Message::Own(request)));
+    }
+}
+
+#[test]
+fn a_request_that_does_not_fit_is_not_written() {
+    let action = Action::Echo(Echo { message: "x".repeat(MAX_BYTES) });
+    let request = Request { id: "1".into(), action, credentials: None, secret: None };
+    assert_eq!(request.encode(), Err(TooLarge));
 }
 
 /// JSON that looks like a request here and there.
