@@ -4,12 +4,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use protocol::action::{Action, Describe, KeySpec, Outcome};
 use protocol::answer::{Answer, Body, Code, Failure};
-use protocol::frame::{self, FrameError};
+use protocol::frame;
 use protocol::key::KeyKind;
 use protocol::label::KeyLabel;
 use protocol::message::{Form, Message, Rejected};
 use protocol::request::Request;
-use protocol::seed::{self, Reply as SeedReply, Wish, echo_text};
+use protocol::seed::{self, Wish, echo_text};
 use tokio::time::timeout;
 use tunnel::listener::Peer;
 use zeroize::Zeroizing;
@@ -91,11 +91,12 @@ impl Service {
             Wish::CreateKey { label, credentials } => {
                 let ask = Ask { credentials: Some(credentials), name: None };
                 let created = self.perform(create_aes(label.clone()), ask).await;
-                (Some(label), created.map(|_| Said::Reply(SeedReply::Created)))
+                (Some(label), created.map(|_| Said::Reply(seed::Reply::Created)))
             }
-            Wish::Echo(message) => {
-                (None, self.nsm_module().await.map(|module| Said::Text(echo_text(&module, &message))))
-            }
+            Wish::Echo(message) => (
+                None,
+                self.nsm_module().await.map(|module| Said::Text(echo_text(&module, &message))),
+            ),
             Wish::Hear(reply) => (None, Ok(Said::Reply(reply))),
         };
         let failure = result.as_ref().err();
@@ -163,3 +164,79 @@ impl Service {
         })
     }
 }
+
+/// The content of an answer, in its frame.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// What to send.
+    pub(crate) frame: Zeroizing<Vec<u8>>,
+    /// Whether nothing may follow on this connection.
+    pub(crate) is_last: bool,
+}
+
+impl Reply {
+    fn own(answer: &Answer) -> Self {
+        Self::new(&answer.encode(), false)
+    }
+
+    /// The seed's clients ask once, and wait for the end.
+    fn seed(answer: &seed::Answer, arrival: Arrival) -> Self {
+        Self::new(&answer.encode(arrival.date), true)
+    }
+
+    fn new(content: &[u8], is_last: bool) -> Self {
+        match frame::encode(content, frame::MAX_BYTES) {
+            Ok(frame) => Self { frame, is_last },
+            // Whoever wrote the content has seen to its size; without one, the end says it all.
+            Err(_) => Self { frame: Zeroizing::default(), is_last: true },
+        }
+    }
+}
+
+/// When a request was complete.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    date: SystemTime,
+    since: Instant,
+}
+
+impl Arrival {
+    fn now() -> Self {
+        Self { date: SystemTime::now(), since: Instant::now() }
+    }
+
+    fn elapsed(self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn elapsed_ms(self) -> u64 {
+        self.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+    }
+}
+
+/// What the seed's client is told.
+enum Said {
+    Reply(seed::Reply),
+    Text(String),
+}
+
+/// What the seed's enclaves make, of which only the label is for its client to choose.
+fn create_aes(label: KeyLabel) -> Action {
+    Action::CreateKey(KeySpec { label, kind: KeyKind::Aes256, usage: None })
+}
+
+/// The key that an action is about.
+fn label(action: &Action) -> Option<&KeyLabel> {
+    match action {
+        Action::CreateKey(spec) => Some(&spec.label),
+        Action::Decrypt(decrypt) => Some(&decrypt.label),
+        Action::DeleteKey(key) | Action::GetKey(key) => Some(&key.label),
+        Action::Describe(_) | Action::Echo(_) | Action::ListKeys(_) | Action::Random(_) => None,
+        Action::Encrypt(encrypt) => Some(&encrypt.label),
+        Action::Sign(sign) => Some(&sign.label),
+        Action::Verify(verify) => Some(&verify.label),
+    }
+}
+
+/// What stands for the NSM's module where there is none; the original fails there.
+const NO_MODULE: &str = "unknown";
