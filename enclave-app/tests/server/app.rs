@@ -69,7 +69,12 @@ impl Place {
 
     /// Starts to serve, and returns once enclave-app is ready.
     pub(crate) fn serve(&self) -> App {
-        App::start(&mut self.command(&[]))
+        App::start(&mut self.command(&[]), " ready listen=")
+    }
+
+    /// As [`Self::serve`], with a log in JSON.
+    pub(crate) fn serve_json(&self) -> App {
+        App::start(&mut self.command(&[]), r#""message":"ready""#)
     }
 
     /// A client of the socket `app`.
@@ -91,7 +96,8 @@ struct Log {
 }
 
 impl App {
-    pub(crate) fn start(command: &mut Command) -> Self {
+    /// Starts what logs these words once it is ready.
+    pub(crate) fn start(command: &mut Command, ready: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
@@ -107,7 +113,7 @@ impl App {
             }
         });
         let app = Self { child, log };
-        app.await_line(" ready listen=");
+        app.await_line(ready);
         app
     }
 
