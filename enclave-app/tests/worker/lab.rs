@@ -10,14 +10,21 @@ use std::time::Duration;
 
 use enclave_app::pin::Pin;
 use enclave_app::wire::{self, Call, Effect, Fault, Open, Order, Reply};
-use protocol::action::{Action, ByLabel, Created, KeySpec, Outcome};
+use protocol::action::{
+    Action, ByLabel, Created, Decrypt, Encrypt, KeySpec, ListKeys, Listed, Outcome, Random, Sign,
+    Verify,
+};
 use protocol::answer::Code;
+use protocol::bytes::Bytes;
 use protocol::frame;
 use protocol::key::{KeyKind, Usage};
 use tempfile::TempDir;
 
 /// Set in the process that is to be a worker.
 pub(crate) const WORKER: &str = "BE_THE_WORKER";
+
+/// Set in the process that is to be a [`tool`](crate::tool).
+pub(crate) const TOOL: &str = "BE_THE_TOOL";
 
 /// As CloudHSM has it.
 pub(crate) const PIN: &str = "crypto-user:correct horse";
@@ -83,6 +90,16 @@ impl Tokens {
         }
         objects.retain(|object| object.lines().any(|line| is_label(line, label)));
         objects
+    }
+
+    /// Gives the objects of this class (`secret`, `private`, `public`) another label.
+    pub(crate) fn rename(&self, class: &str, from: &str, to: &str) {
+        run(self.command(env::current_exe().unwrap()).env(TOOL, "1").args([class, from, to]));
+    }
+
+    /// Destroys the objects of this class.
+    pub(crate) fn destroy(&self, class: &str, label: &str) {
+        run(self.command(env::current_exe().unwrap()).env(TOOL, "1").args([class, label]));
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -214,6 +231,61 @@ impl Drop for Worker {
 
 pub(crate) fn by(label: &str) -> ByLabel {
     ByLabel { label: label.parse().unwrap() }
+}
+
+pub(crate) fn encrypted(worker: &mut Worker, label: &str, plaintext: &[u8]) -> Vec<u8> {
+    let plaintext = plaintext.to_vec().into();
+    let encrypt = Encrypt { label: label.parse().unwrap(), plaintext, aad: Bytes::default() };
+    match worker.act(Action::Encrypt(encrypt)).unwrap() {
+        Outcome::Encrypt(encrypted) => encrypted.ciphertext.as_slice().to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn decrypts(
+    worker: &mut Worker,
+    label: &str,
+    ciphertext: &[u8],
+    plaintext: &[u8],
+) -> bool {
+    let ciphertext = ciphertext.to_vec().into();
+    let decrypt = Decrypt { label: label.parse().unwrap(), ciphertext, aad: Bytes::default() };
+    match worker.act(Action::Decrypt(decrypt)) {
+        Ok(Outcome::Decrypt(decrypted)) => decrypted.plaintext.as_slice() == plaintext,
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => false,
+    }
+}
+
+pub(crate) fn signed(worker: &mut Worker, label: &str, message: &[u8]) -> Bytes {
+    let sign = Sign { label: label.parse().unwrap(), message: message.to_vec().into() };
+    match worker.act(Action::Sign(sign)).unwrap() {
+        Outcome::Sign(signed) => signed.signature,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn valid(worker: &mut Worker, label: &str, message: &[u8], signature: &Bytes) -> bool {
+    let (message, signature) = (message.to_vec().into(), signature.clone());
+    let verify = Verify { label: label.parse().unwrap(), message, signature };
+    match worker.act(Action::Verify(verify)).unwrap() {
+        Outcome::Verify(verified) => verified.valid,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn listed(worker: &mut Worker) -> Listed {
+    match worker.act(Action::ListKeys(ListKeys {})).unwrap() {
+        Outcome::ListKeys(listed) => listed,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn random(worker: &mut Worker, bytes: u16) -> Vec<u8> {
+    match worker.act(Action::Random(Random { bytes })).unwrap() {
+        Outcome::Random(randomized) => randomized.bytes.as_slice().to_vec(),
+        other => panic!("{other:?}"),
+    }
 }
 
 const SO_PIN: &str = "security-officer";

@@ -7,6 +7,8 @@ mod keys;
 mod lab;
 mod login;
 mod signature;
+mod straggler;
+mod tool;
 
 use std::env;
 use std::io;
@@ -17,26 +19,34 @@ use std::process::ExitCode;
 use enclave_app::worker;
 use libtest_mimic::{Arguments, Trial};
 
+/// A test by its name.
+type Test = (&'static str, fn());
+
 /// Lists the tests of a module by the names of their functions.
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
-        pub(crate) const ALL: &[(&str, fn())] = &[$((stringify!($name), $name)),*];
+        pub(crate) const ALL: &[crate::Test] = &[$((stringify!($name), $name)),*];
     };
 }
 pub(crate) use tests;
 
-const THEMES: &[(&str, &[(&str, fn())])] = &[
+const THEMES: &[(&str, &[Test])] = &[
     ("cipher", cipher::ALL),
     ("create", create::ALL),
     ("keys", keys::ALL),
     ("login", login::ALL),
     ("signature", signature::ALL),
+    ("straggler", straggler::ALL),
 ];
 
 fn main() -> ExitCode {
     if env::var_os(lab::WORKER).is_some() {
         let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
         return worker::run(socket).map_or_else(|_| ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
+    if env::var_os(lab::TOOL).is_some() {
+        tool::run(&env::args().skip(1).collect::<Vec<_>>());
+        return ExitCode::SUCCESS;
     }
     let missing = lab::missing();
     let skip = missing.is_some();
