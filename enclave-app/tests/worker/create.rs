@@ -4,7 +4,7 @@ use protocol::action::{Action, Outcome};
 use protocol::answer::Code;
 use protocol::key::{KeyKind, Usage};
 
-use crate::lab::{Tokens, Worker, by};
+use crate::lab::{Leg, Tokens, Worker, by};
 
 crate::tests![
     a_key_is_sensitive_and_never_extractable_as_others_see_it,
@@ -17,8 +17,8 @@ crate::tests![
     two_keys_of_others_with_one_label_are_ambiguous_and_stay,
 ];
 
-fn each_kind_of_key_is_made_once() {
-    let tokens = Tokens::new();
+fn each_kind_of_key_is_made_once(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for kind in KeyKind::ALL {
         let first = worker.create(kind.name(), kind).unwrap();
@@ -38,8 +38,8 @@ fn each_kind_of_key_is_made_once() {
     assert!(worker.stop());
 }
 
-fn a_key_is_sensitive_and_never_extractable_as_others_see_it() {
-    let tokens = Tokens::new();
+fn a_key_is_sensitive_and_never_extractable_as_others_see_it(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for kind in KeyKind::ALL {
         worker.create(kind.name(), kind).unwrap();
@@ -53,8 +53,8 @@ fn a_key_is_sensitive_and_never_extractable_as_others_see_it() {
     }
 }
 
-fn the_usage_is_as_it_is_asked_for() {
-    let tokens = Tokens::new();
+fn the_usage_is_as_it_is_asked_for(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let all =
         Usage { encrypt: true, decrypt: true, sign: true, verify: true, wrap: true, unwrap: true };
@@ -78,8 +78,8 @@ fn the_usage_is_as_it_is_asked_for() {
     assert_eq!(created.key.usage, signs);
 }
 
-fn a_key_that_only_signs_may_not_be_for_anything_else() {
-    let tokens = Tokens::new();
+fn a_key_that_only_signs_may_not_be_for_anything_else(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for kind in [KeyKind::EcP256, KeyKind::Hmac256] {
         for more in [
@@ -95,8 +95,8 @@ fn a_key_that_only_signs_may_not_be_for_anything_else() {
     assert_eq!(tokens.objects("k"), [""; 0]);
 }
 
-fn a_key_with_another_kind_or_usage_is_not_the_one_that_is_wanted() {
-    let tokens = Tokens::new();
+fn a_key_with_another_kind_or_usage_is_not_the_one_that_is_wanted(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let first = worker.create("k", KeyKind::Aes256).unwrap();
     for other in [KeyKind::Aes128, KeyKind::Aes192, KeyKind::EcP256, KeyKind::Hmac256] {
@@ -113,8 +113,8 @@ fn a_key_with_another_kind_or_usage_is_not_the_one_that_is_wanted() {
     assert_eq!(tokens.objects("k").len(), 1);
 }
 
-fn a_key_of_others_with_the_same_label_is_not_the_one_that_is_wanted() {
-    let tokens = Tokens::new();
+fn a_key_of_others_with_the_same_label_is_not_the_one_that_is_wanted(leg: Leg) {
+    let tokens = Tokens::new(leg);
     tokens.tool(&["--keygen", "--key-type", "AES:32", "--label", "theirs", "--extractable"]);
     let mut worker = Worker::ready(&tokens);
     let failure = worker.create("theirs", KeyKind::Aes256).unwrap_err().failure;
@@ -123,8 +123,8 @@ fn a_key_of_others_with_the_same_label_is_not_the_one_that_is_wanted() {
     assert_eq!(tokens.objects("theirs").len(), 1);
 }
 
-fn two_keys_of_others_with_one_label_are_ambiguous_and_stay() {
-    let tokens = Tokens::new();
+fn two_keys_of_others_with_one_label_are_ambiguous_and_stay(leg: Leg) {
+    let tokens = Tokens::new(leg);
     for id in ["01", "02"] {
         tokens.tool(&["--keygen", "--key-type", "AES:32", "--label", "two", "--id", id]);
     }
@@ -136,8 +136,8 @@ fn two_keys_of_others_with_one_label_are_ambiguous_and_stay() {
     assert_eq!(tokens.objects("two").len(), 2);
 }
 
-fn a_label_can_be_any_text_but_the_one_that_pending_keys_have() {
-    let tokens = Tokens::new();
+fn a_label_can_be_any_text_but_the_one_that_pending_keys_have(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let long = "l".repeat(127);
     for label in ["a b", "«Schlüssel»", "pending", &long] {

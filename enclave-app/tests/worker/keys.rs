@@ -4,7 +4,7 @@ use protocol::action::{Action, Describe, Echo, Outcome, Random};
 use protocol::answer::Code;
 use protocol::key::{KeyKind, Usage};
 
-use crate::lab::{Tokens, Worker, by, listed};
+use crate::lab::{Leg, Tokens, Worker, by, listed};
 
 crate::tests![
     a_destroyed_key_is_gone_with_both_halves,
@@ -15,8 +15,8 @@ crate::tests![
     the_parents_own_actions_are_not_the_workers,
 ];
 
-fn a_key_that_is_not_there_is_not_found() {
-    let tokens = Tokens::new();
+fn a_key_that_is_not_there_is_not_found(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("other", KeyKind::Aes256).unwrap();
     for action in [Action::GetKey(by("k")), Action::DeleteKey(by("k"))] {
@@ -27,8 +27,8 @@ fn a_key_that_is_not_there_is_not_found() {
     }
 }
 
-fn a_destroyed_key_is_gone_with_both_halves() {
-    let tokens = Tokens::new();
+fn a_destroyed_key_is_gone_with_both_halves(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for kind in KeyKind::ALL {
         worker.create("k", kind).unwrap();
@@ -44,8 +44,8 @@ fn a_destroyed_key_is_gone_with_both_halves() {
     }
 }
 
-fn keys_are_listed_by_label_with_those_of_others() {
-    let tokens = Tokens::new();
+fn keys_are_listed_by_label_with_those_of_others(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     assert_eq!(listed(&mut worker).keys, []);
     for (label, kind) in [
@@ -74,8 +74,8 @@ fn keys_are_listed_by_label_with_those_of_others() {
     assert_ne!(theirs.usage, Usage::default());
 }
 
-fn no_more_keys_are_listed_than_an_answer_has_room_for() {
-    let tokens = Tokens::new();
+fn no_more_keys_are_listed_than_an_answer_has_room_for(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for number in 0..220 {
         worker.create(&format!("{number:0>127}"), KeyKind::Aes256).unwrap();
@@ -90,8 +90,8 @@ fn no_more_keys_are_listed_than_an_answer_has_room_for() {
     }
 }
 
-fn random_bytes_come_in_the_length_that_is_asked_for() {
-    let tokens = Tokens::new();
+fn random_bytes_come_in_the_length_that_is_asked_for(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let mut random = |bytes| worker.act(Action::Random(Random { bytes }));
     for bytes in [1, 2, 32, 1023, 1024] {
@@ -106,8 +106,8 @@ fn random_bytes_come_in_the_length_that_is_asked_for() {
     }
 }
 
-fn the_parents_own_actions_are_not_the_workers() {
-    let tokens = Tokens::new();
+fn the_parents_own_actions_are_not_the_workers(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let echo = Action::Echo(Echo { message: "hello".into() });
     assert_eq!(worker.refusal(echo), Code::Internal);

@@ -8,7 +8,7 @@ use protocol::action::{Action, ListKeys};
 use protocol::answer::Code;
 use protocol::key::KeyKind;
 
-use crate::lab::{MODULE, PIN, Tokens, Worker};
+use crate::lab::{Leg, MODULE, PIN, Tokens, Worker};
 
 crate::tests![
     a_file_that_is_no_module_is_told_apart_from_a_missing_token,
@@ -22,7 +22,7 @@ crate::tests![
     the_token_is_the_one_with_the_label,
 ];
 
-fn the_token_is_the_one_with_the_label() {
+fn the_token_is_the_one_with_the_label(_: Leg) {
     let tokens = Tokens::none();
     for label in ["hsm1", "hsm2", "hsm 3"] {
         tokens.add(label);
@@ -47,15 +47,15 @@ fn the_token_is_the_one_with_the_label() {
     assert!(matches!(Worker::start(&tokens).open(None), Ok(Effect::Opened(_))));
 }
 
-fn a_token_without_an_owner_is_not_taken() {
+fn a_token_without_an_owner_is_not_taken(_: Leg) {
     // SoftHSM always shows one more slot, whose token is not initialized.
     let fault = Worker::start(&Tokens::none()).open(None).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Broken);
     assert_eq!(fault.failure.message, "the PKCS#11 module has no token");
 }
 
-fn a_file_that_is_no_module_is_told_apart_from_a_missing_token() {
-    let tokens = Tokens::new();
+fn a_file_that_is_no_module_is_told_apart_from_a_missing_token(leg: Leg) {
+    let tokens = Tokens::new(leg);
     for path in ["/nonexistent/module.so", "/etc/passwd", "libc.so.6"] {
         let mut worker = Worker::start(&tokens);
         let fault = worker.open_module(path.into(), None).unwrap_err();
@@ -66,8 +66,8 @@ fn a_file_that_is_no_module_is_told_apart_from_a_missing_token() {
     }
 }
 
-fn a_wrong_password_is_refused_and_a_right_one_taken_after_it() {
-    let tokens = Tokens::new();
+fn a_wrong_password_is_refused_and_a_right_one_taken_after_it(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::start(&tokens);
     worker.open(None).unwrap();
     let fault = worker.login("crypto-user:wrong").unwrap_err();
@@ -78,8 +78,8 @@ fn a_wrong_password_is_refused_and_a_right_one_taken_after_it() {
     assert!(worker.create("k", KeyKind::Aes256).unwrap().created);
 }
 
-fn no_reply_tells_the_password() {
-    let tokens = Tokens::new();
+fn no_reply_tells_the_password(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::start(&tokens);
     worker.open(None).unwrap();
     for pin in ["canary:canary", "", "canary"] {
@@ -88,8 +88,8 @@ fn no_reply_tells_the_password() {
     }
 }
 
-fn orders_come_in_their_order() {
-    let tokens = Tokens::new();
+fn orders_come_in_their_order(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::start(&tokens);
     let list = || Order::Act(Action::ListKeys(ListKeys {}));
     assert_eq!(worker.call(list()).unwrap_err().failure.code, Code::Internal);
@@ -102,8 +102,8 @@ fn orders_come_in_their_order() {
     assert!(worker.call(list()).is_ok());
 }
 
-fn calls_run_at_once_and_each_gets_its_own_reply() {
-    let tokens = Tokens::new();
+fn calls_run_at_once_and_each_gets_its_own_reply(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let mut waiting = BTreeSet::new();
     for number in 0..50 {
@@ -119,8 +119,8 @@ fn calls_run_at_once_and_each_gets_its_own_reply() {
     assert_eq!(crate::lab::listed(&mut worker).keys.len(), 50);
 }
 
-fn a_worker_ends_with_its_socket() {
-    let tokens = Tokens::new();
+fn a_worker_ends_with_its_socket(leg: Leg) {
+    let tokens = Tokens::new(leg);
     assert!(Worker::start(&tokens).stop());
     let mut worker = Worker::start(&tokens);
     worker.open(None).unwrap();
@@ -128,8 +128,8 @@ fn a_worker_ends_with_its_socket() {
     assert!(Worker::ready(&tokens).stop());
 }
 
-fn a_worker_gives_up_on_what_is_no_call() {
-    let tokens = Tokens::new();
+fn a_worker_gives_up_on_what_is_no_call(leg: Leg) {
+    let tokens = Tokens::new(leg);
     for bytes in [&b"\x02\0\0\0{}"[..], b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x09\0\0\0{"] {
         let mut worker = Worker::ready(&tokens);
         worker.socket().write_all(bytes).unwrap();

@@ -6,7 +6,7 @@ use protocol::action::{Action, Algorithm, Outcome, Sign};
 use protocol::answer::Code;
 use protocol::key::{KeyKind, Usage};
 
-use crate::lab::{Tokens, Worker, random, signed, valid};
+use crate::lab::{Leg, Tokens, Worker, random, signed, valid};
 
 crate::tests![
     a_key_that_may_not_sign_or_verify_does_not,
@@ -15,8 +15,8 @@ crate::tests![
     what_is_no_signature_is_not_valid,
 ];
 
-fn a_signature_is_one_of_its_message_only() {
-    let tokens = Tokens::new();
+fn a_signature_is_one_of_its_message_only(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for (kind, length) in [(KeyKind::Hmac256, 32), (KeyKind::EcP256, 64)] {
         worker.create(kind.name(), kind).unwrap();
@@ -32,8 +32,8 @@ fn a_signature_is_one_of_its_message_only() {
     }
 }
 
-fn what_is_no_signature_is_not_valid() {
-    let tokens = Tokens::new();
+fn what_is_no_signature_is_not_valid(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for kind in [KeyKind::Hmac256, KeyKind::EcP256] {
         worker.create("k", kind).unwrap();
@@ -54,8 +54,8 @@ fn what_is_no_signature_is_not_valid() {
     }
 }
 
-fn a_key_that_may_not_sign_or_verify_does_not() {
-    let tokens = Tokens::new();
+fn a_key_that_may_not_sign_or_verify_does_not(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let signs = Usage { sign: true, ..Usage::default() };
     let verifies = Usage { verify: true, ..Usage::default() };
@@ -81,8 +81,8 @@ fn a_key_that_may_not_sign_or_verify_does_not() {
     assert_eq!(sign(&mut worker, "none"), Err(Code::NotFound));
 }
 
-fn a_pairs_signature_convinces_openssl() {
-    let tokens = Tokens::new();
+fn a_pairs_signature_convinces_openssl(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::EcP256).unwrap();
     let signature = signed(&mut worker, "k", b"message");

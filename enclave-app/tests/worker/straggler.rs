@@ -4,7 +4,7 @@ use protocol::action::{Action, Sign, Verify};
 use protocol::answer::Code;
 use protocol::key::{KeyKind, Usage};
 
-use crate::lab::{Tokens, Worker, by, decrypts, encrypted, signed, valid};
+use crate::lab::{Leg, Tokens, Worker, by, signed, valid};
 
 crate::tests![
     a_deletion_that_stopped_half_way_is_finished_by_the_next,
@@ -20,21 +20,21 @@ crate::tests![
     the_public_half_of_a_pair_that_is_gone_does_no_harm,
 ];
 
-fn a_secret_key_that_waits_for_its_label_gets_it() {
-    let tokens = Tokens::new();
+fn a_secret_key_that_waits_for_its_label_gets_it(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
-    worker.create("k", KeyKind::Aes256).unwrap();
-    let ciphertext = encrypted(&mut worker, "k", b"before");
+    worker.create("k", KeyKind::Hmac256).unwrap();
+    let signature = signed(&mut worker, "k", b"before");
     tokens.rename("secret", "k", "(pending)");
     assert_eq!(worker.refusal(Action::GetKey(by("k"))), Code::NotFound);
-    assert!(worker.create("k", KeyKind::Aes256).unwrap().created);
-    assert!(decrypts(&mut worker, "k", &ciphertext, b"before"));
+    assert!(worker.create("k", KeyKind::Hmac256).unwrap().created);
+    assert!(valid(&mut worker, "k", b"before", &signature));
     assert_eq!(tokens.objects("(pending)"), [""; 0]);
     assert_eq!(tokens.objects("k").len(), 1);
 }
 
-fn a_pair_that_waits_for_its_label_gets_it() {
-    let tokens = Tokens::new();
+fn a_pair_that_waits_for_its_label_gets_it(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::EcP256).unwrap();
     let signature = signed(&mut worker, "k", b"before");
@@ -46,8 +46,8 @@ fn a_pair_that_waits_for_its_label_gets_it() {
     assert_eq!(tokens.objects("k").len(), 2);
 }
 
-fn a_pair_of_which_one_half_has_its_label_gets_the_other() {
-    let tokens = Tokens::new();
+fn a_pair_of_which_one_half_has_its_label_gets_the_other(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::EcP256).unwrap();
     let signature = signed(&mut worker, "k", b"before");
@@ -59,8 +59,8 @@ fn a_pair_of_which_one_half_has_its_label_gets_the_other() {
     assert_eq!(tokens.objects("k").len(), 2);
 }
 
-fn a_pending_key_with_other_attributes_is_destroyed() {
-    let tokens = Tokens::new();
+fn a_pending_key_with_other_attributes_is_destroyed(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for (class, before) in [("secret", KeyKind::Aes128), ("private", KeyKind::EcP256)] {
         worker.create("k", before).unwrap();
@@ -79,8 +79,8 @@ fn a_pending_key_with_other_attributes_is_destroyed() {
     assert_eq!(tokens.objects("(pending)"), [""; 0]);
 }
 
-fn of_several_pending_keys_one_remains() {
-    let tokens = Tokens::new();
+fn of_several_pending_keys_one_remains(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for aside in ["a", "b", "c"] {
         assert!(worker.create("k", KeyKind::Aes256).unwrap().created);
@@ -95,8 +95,8 @@ fn of_several_pending_keys_one_remains() {
     assert_eq!(tokens.objects("k").len(), 1);
 }
 
-fn halves_that_cannot_be_told_apart_are_destroyed() {
-    let tokens = Tokens::new();
+fn halves_that_cannot_be_told_apart_are_destroyed(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for aside in ["a", "b"] {
         assert!(worker.create("k", KeyKind::EcP256).unwrap().created);
@@ -116,8 +116,8 @@ fn halves_that_cannot_be_told_apart_are_destroyed() {
     assert!(valid(&mut worker, "k", b"after", &signature));
 }
 
-fn the_public_half_of_a_pair_that_is_gone_does_no_harm() {
-    let tokens = Tokens::new();
+fn the_public_half_of_a_pair_that_is_gone_does_no_harm(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     for next in KeyKind::ALL {
         worker.create("k", KeyKind::EcP256).unwrap();
@@ -132,8 +132,8 @@ fn the_public_half_of_a_pair_that_is_gone_does_no_harm() {
     }
 }
 
-fn a_deletion_that_stopped_half_way_is_finished_by_the_next() {
-    let tokens = Tokens::new();
+fn a_deletion_that_stopped_half_way_is_finished_by_the_next(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::EcP256).unwrap();
     tokens.destroy("private", "k");
@@ -142,8 +142,8 @@ fn a_deletion_that_stopped_half_way_is_finished_by_the_next() {
     assert_eq!(worker.refusal(Action::DeleteKey(by("k"))), Code::NotFound);
 }
 
-fn a_pending_key_goes_with_the_key_that_took_its_label() {
-    let tokens = Tokens::new();
+fn a_pending_key_goes_with_the_key_that_took_its_label(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::Aes256).unwrap();
     tokens.rename("secret", "k", "aside");
@@ -154,8 +154,8 @@ fn a_pending_key_goes_with_the_key_that_took_its_label() {
     assert_eq!(tokens.objects("(pending)"), [""; 0]);
 }
 
-fn a_pending_key_is_none_yet() {
-    let tokens = Tokens::new();
+fn a_pending_key_is_none_yet(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::Hmac256).unwrap();
     let signature = signed(&mut worker, "k", b"message");
@@ -173,8 +173,8 @@ fn a_pending_key_is_none_yet() {
     assert_eq!(tokens.objects("(pending)"), [""; 0]);
 }
 
-fn a_key_that_somebody_has_renamed_is_left_alone() {
-    let tokens = Tokens::new();
+fn a_key_that_somebody_has_renamed_is_left_alone(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::Aes256).unwrap();
     tokens.rename("secret", "k", "theirs");
