@@ -32,12 +32,11 @@ impl Vault {
         let (manager, stop) = start(&authority, replies);
         let canary = canary::name();
         let mut place = Place::with(&format!(
-            "[secret]\nid = '{}'\nregion = '{}'\nca-bundle = '{}'\n\
+            "[secret]\nid = '{}'\nregion = '{}'\nca-bundle = 'DIR/ca.pem'\n\
              [hsm]\nmodule = '{SOFTHSM}'\ntoken = '{TOKEN}'\n{config}",
-            canary.id,
-            canary.region,
-            authority.bundle().display()
+            canary.id, canary.region,
         ));
+        fs::copy(authority.bundle(), place.path("ca.pem")).unwrap();
         place.set("AWS_ENDPOINT_URL_SECRETS_MANAGER", manager.url());
         place.set("SOFTHSM2_CONF", place.path("softhsm2.conf").to_str().unwrap());
         let vault = Self { place, manager, _authority: authority, _stop: stop };
