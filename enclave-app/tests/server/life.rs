@@ -76,6 +76,17 @@ fn a_client_that_leaves_without_its_answer_disturbs_nobody() {
 }
 
 #[test]
+fn a_client_that_does_not_read_its_answers_is_cut_off() {
+    let place = Place::with("[limits]\nbody-timeout = '300ms'");
+    let app = place.serve();
+    let message = "x".repeat(60_000);
+    let content = format!(r#"{{"id":"1","action":"echo","message":"{message}"}}"#);
+    place.client().send_for_ever(&frame(&content));
+    app.await_line("client lost client=unix error=the answer was not taken within `300ms`");
+    place.client().assert_served();
+}
+
+#[test]
 fn connections_beyond_the_limit_are_told_so() {
     let place = Place::with(&format!("{HOUR}\nmax-connections = 2"));
     let app = place.serve();
