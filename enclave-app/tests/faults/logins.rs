@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use enclave_app::hsm::Hsm;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::answer::{Code, Failure};
@@ -16,6 +16,7 @@ use crate::tests;
 
 tests![
     a_changed_password_is_fetched_when_the_old_one_is_refused,
+    a_failed_start_is_not_repeated_without_a_request,
     a_locked_user_is_left_alone,
     a_new_version_ends_the_latch,
     a_password_that_the_hsm_no_longer_takes_is_tried_twice,
@@ -100,6 +101,24 @@ async fn a_locked_user_is_left_alone() {
         }
         assert_eq!(lab.count("C_Login"), 1, "{value}");
     }
+}
+
+async fn a_failed_start_is_not_repeated_without_a_request() {
+    let lab = Lab::new();
+    let (hsm, pins) = (lab.hsm(), Source::new(&[("1", PIN)]));
+    lab.inject("C_Initialize slow:100\nC_Login 0x30");
+    let first = send(&hsm, &pins, random());
+    // The others bring a password, too, while the first is not yet tried.
+    let others = async {
+        while lab.count("C_Initialize") == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        at_once(&hsm, &pins).await
+    };
+    join(first, others).await.0.unwrap_err();
+    // Nothing happens, so there is nothing to wait for.
+    sleep(Duration::from_millis(700)).await;
+    assert_eq!(lab.count("C_Login"), 1);
 }
 
 async fn no_return_value_of_a_login_makes_a_burst() {
