@@ -123,15 +123,22 @@ pub(super) enum Lost {
 impl Lost {
     /// What whoever waits for a reply is told.
     pub(super) fn failure(&self) -> Failure {
-        let what = match self {
-            Self::Broken { failure, .. } => return failure.clone(),
+        if let Self::Broken { failure, .. } = self {
+            return failure.clone();
+        }
+        let message = format!("{}; whether the action was done is not known", self.reason());
+        Failure::new(Code::HsmUnavailable, message)
+    }
+
+    /// What everybody may be told.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Broken { failure, .. } => &failure.message,
             Self::Ended => "the HSM's module has ended before it answered",
             Self::Garbled => "the HSM's module has failed before it answered",
             Self::Hung => "the HSM has not answered in time",
             Self::Stopped => "the application is stopping",
-        };
-        let message = format!("{what}; whether the action was done is not known");
-        Failure::new(Code::HsmUnavailable, message)
+        }
     }
 }
 

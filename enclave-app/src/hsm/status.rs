@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use protocol::action::{HsmDescription, Token};
-use protocol::answer::Failure;
+use protocol::answer::{Code, Failure};
 use tokio::sync::watch;
 
-use super::calls::Line;
+use super::calls::{Line, Lost};
 
 /// What the supervisor says of the worker.
 #[derive(Clone, Debug, Default)]
@@ -90,9 +90,10 @@ impl Board {
         });
     }
 
-    pub(super) fn lost(&self, failure: Failure) {
+    pub(super) fn lost(&self, lost: &Lost) {
         self.0.send_modify(|status| {
             status.phase = Phase::Down;
+            let failure = Failure::new(Code::HsmUnavailable, lost.reason());
             status.trouble = Some(Trouble::Failed(failure));
         });
     }

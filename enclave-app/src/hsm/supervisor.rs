@@ -71,10 +71,8 @@ impl Supervisor {
                 return self.backoff.next();
             }
         };
-        let ready_at;
         match self.serve(line, &mut process, secret).await {
-            Ok((lost, since)) => {
-                ready_at = since;
+            Ok((lost, lived)) => {
                 let end = process.end(&lost).await;
                 if !matches!(lost, Lost::Stopped) {
                     tracing::warn!(
@@ -84,26 +82,26 @@ impl Supervisor {
                         "the worker was lost"
                     );
                 }
+                // One that was of use is replaced at once. One that ends as soon as it is ready
+                // must not keep this machine and the HSM busy with logins.
+                if lived < SHORT_LIFE { self.backoff.next() } else { Duration::ZERO }
             }
             Err(error) => {
                 process.end(&error.lost()).await;
-                let trouble = self.trouble(&error, secret);
-                self.board.failed(trouble);
-                return self.backoff.next();
+                self.board.failed(self.trouble(&error, secret));
+                self.backoff.next()
             }
         }
-        // One that lives long is replaced at once. One that ends as soon as it is ready must not
-        // keep this machine and the HSM busy with logins.
-        if ready_at.elapsed() < SHORT_LIFE { self.backoff.next() } else { Duration::ZERO }
     }
 
-    /// Opens the HSM and lets requests use it. Returns why that came to an end, and when it began.
+    /// Opens the HSM and lets requests use it. Returns why that came to an end, and how long it
+    /// lasted.
     async fn serve(
         &mut self,
         line: Line,
         process: &mut Process,
         secret: &Arc<Secret>,
-    ) -> Result<(Lost, Instant), StartError> {
+    ) -> Result<(Lost, Duration), StartError> {
         let begun = Instant::now();
         let open = self.config.open.clone();
         let mut running = pin!(process.run(self.stop.clone()));
@@ -113,7 +111,7 @@ impl Supervisor {
             started = timeout(self.patience.limit(), start(&line, open, secret)) => {
                 started.unwrap_or(Err(StartError::Lost(Lost::Hung)))?
             }
-            lost = &mut running => return Err(StartError::Lost(lost)),
+            lost = &mut running => return Err(StartError::Lost(self.unless_stopped(lost))),
         };
         let took = begun.elapsed();
         tracing::info!(
@@ -128,10 +126,15 @@ impl Supervisor {
         self.board.ready(line, token);
         let ready_at = Instant::now();
         let lost = running.await;
-        let lost = if *self.stop.borrow() { Lost::Stopped } else { lost };
+        let lost = self.unless_stopped(lost);
         // Before anybody's call fails: who calls again must not find this worker.
-        self.board.lost(lost.failure());
-        Ok((lost, ready_at))
+        self.board.lost(&lost);
+        Ok((lost, ready_at.elapsed()))
+    }
+
+    /// A worker that was told to end may have ended before anybody looked.
+    fn unless_stopped(&self, lost: Lost) -> Lost {
+        if *self.stop.borrow() { Lost::Stopped } else { lost }
     }
 
     fn trouble(&self, error: &StartError, secret: &Secret) -> Trouble {
@@ -151,6 +154,7 @@ impl Supervisor {
                     tracing::warn!(cause = fault.cause, "the HSM cannot be opened");
                 }
             },
+            StartError::Lost(Lost::Stopped) => {}
             StartError::Lost(lost) => tracing::warn!(cause = %lost, "the HSM cannot be opened"),
         }
         self.logins.not_tried();

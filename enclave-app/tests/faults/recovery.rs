@@ -27,6 +27,7 @@ tests![
     a_shutdown_finalizes_the_module,
     callers_who_leave_take_nothing_with_them,
     service_is_back_after_a_kill_without_a_request,
+    service_is_back_within_five_seconds_of_a_black_hole,
     service_is_back_within_a_second_of_a_kill_under_load,
     the_state_is_described,
     the_worker_does_not_see_aws_credentials,
@@ -120,6 +121,24 @@ async fn service_is_back_after_a_kill_without_a_request() {
         }
     };
     timeout(Duration::from_secs(1), back).await.expect("it is back by itself");
+}
+
+async fn service_is_back_within_five_seconds_of_a_black_hole() {
+    let lab = Lab::new();
+    let (hsm, pins) = (lab.patient_hsm(CALL_TIMEOUT), Source::new(&[("1", PIN)]));
+    send(&hsm, &pins, random()).await.unwrap();
+    lab.inject("C_Initialize hang");
+    signal(&lab, Signal::SIGKILL);
+    // One start has been given up, and the next has begun.
+    while lab.count("C_Initialize") < 3 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    lab.heal();
+    let begun = Instant::now();
+    while !matches!(hsm.describe(), HsmDescription::Ready(_)) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 async fn service_is_back_within_a_second_of_a_kill_under_load() {
