@@ -2,11 +2,15 @@
 //! proxies between them.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+pub mod ca;
 pub mod dns;
+pub mod hsm;
 pub mod leg;
+pub mod link;
 pub mod namespace;
 pub mod patience;
 pub mod peers;
 pub mod process;
 pub mod proxies;
+pub mod tls;
 pub mod world;

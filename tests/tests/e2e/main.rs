@@ -4,6 +4,7 @@
 
 mod config;
 mod enclave;
+mod hsm;
 mod limits;
 mod policy;
 mod relay;
@@ -30,6 +31,7 @@ pub(crate) use scenarios;
 const THEMES: &[(&str, &[Scenario])] = &[
     ("config", config::ALL),
     ("enclave", enclave::ALL),
+    ("hsm", hsm::ALL),
     ("limits", limits::ALL),
     ("policy", policy::ALL),
     ("relay", relay::ALL),
@@ -38,6 +40,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
 ];
 
 fn main() -> ExitCode {
+    tests::link::serve_if_asked();
     if let Ok(wanted) = env::var(SCENARIO) {
         let (_, scenario) = all().find(|(name, _)| *name == wanted).unwrap();
         scenario(&World::enter());
