@@ -2,7 +2,9 @@
 //! proxies between them.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+pub mod application;
 pub mod ca;
+pub mod client;
 pub mod dns;
 pub mod hsm;
 pub mod leg;
@@ -12,5 +14,7 @@ pub mod patience;
 pub mod peers;
 pub mod process;
 pub mod proxies;
+pub mod secrets_manager;
 pub mod tls;
+pub mod vpc;
 pub mod world;
