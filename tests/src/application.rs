@@ -181,4 +181,4 @@ fn children(parent: u32) -> Vec<Pid> {
 }
 
 /// The endpoint of the leg that is the application's.
-const LEG: u32 = 2;
+pub const LEG: u32 = 2;
