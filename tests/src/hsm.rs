@@ -171,7 +171,7 @@ fn listen(address: SocketAddr, certificate: &Certificate, socket: &Path) -> Proc
     command
         .args(["-d", "-d"])
         .arg(format!(
-            "OPENSSL-LISTEN:{},bind={},reuseaddr,fork,backlog=128,verify=0,cert={},key={}",
+            "OPENSSL-LISTEN:{},bind={},reuseaddr,nodelay,fork,backlog=128,verify=0,cert={},key={}",
             address.port(),
             address.ip(),
             certificate.certificate.display(),
