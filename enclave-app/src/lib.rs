@@ -5,7 +5,6 @@
 //! has no time-outs. [`hsm`] starts it, watches it, logs in, and replaces it.
 
 pub mod config;
-mod description;
 pub mod hardening;
 pub mod hsm;
 mod journal;

@@ -79,7 +79,7 @@ async fn serve(config: Config, roots: Roots) -> anyhow::Result<()> {
     let signals = Signals::install().context("failed to catch signals")?;
     let Config { listen, secret, hsm, limits, .. } = config;
     let secret = SecretConfig { name: secret.name, credentials: secret.credentials, roots };
-    let service = Service::new(hsm, secret, limits.request_timeout);
+    let service = Service::new(hsm, secret);
     let server = Server::bind(&listen, limits, service)?;
     server.run(signals).await;
     Ok(())

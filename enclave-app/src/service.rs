@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use protocol::action::{Action, Describe, KeySpec, Outcome};
+use protocol::action::{Action, Describe, Description, KeySpec, NsmDescription, Outcome};
 use protocol::answer::{Answer, Body, Code, Failure};
 use protocol::frame;
 use protocol::key::KeyKind;
@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use tunnel::listener::Peer;
 use zeroize::Zeroizing;
 
-use crate::description;
 use crate::hsm::{Hsm, HsmConfig};
 use crate::journal::Journal;
 use crate::nsm::Nsm;
@@ -27,21 +26,20 @@ pub struct Service {
     secrets: Secrets,
     nsm: Nsm,
     started: Instant,
-    /// How long a request may take.
-    patience: Duration,
+    request_timeout: Duration,
     journal: Journal,
 }
 
 impl Service {
     /// A service that has done nothing yet. Needs a runtime.
     #[must_use]
-    pub fn new(hsm: HsmConfig, secret: SecretConfig, patience: Duration) -> Self {
+    pub fn new(hsm: HsmConfig, secret: SecretConfig) -> Self {
         Self {
+            request_timeout: hsm.request_timeout,
             hsm: Hsm::new(hsm),
             secrets: Secrets::new(secret),
             nsm: Nsm::default(),
             started: Instant::now(),
-            patience,
             journal: Journal::default(),
         }
     }
@@ -124,44 +122,39 @@ impl Service {
         }
     }
 
+    /// Does it, within the time that a request may take.
     async fn perform(&self, action: Action, ask: Ask) -> Result<Outcome, Failure> {
-        let pins = Asking { ask: &ask, secrets: &self.secrets };
-        let performing = async {
-            match action {
-                Action::Describe(wish) => self.describe(&wish).await,
-                Action::Echo(echo) => Ok(Outcome::Echo(echo)),
-                action => self.hsm.execute(action, &pins).await,
+        match action {
+            Action::Describe(wish) => self.describe(&wish).await,
+            Action::Echo(echo) => Ok(Outcome::Echo(echo)),
+            action => {
+                let pins = Asking { ask: &ask, secrets: &self.secrets };
+                self.hsm.execute(action, &pins).await
             }
-        };
-        self.in_time(performing).await
+        }
     }
 
     async fn describe(&self, wish: &Describe) -> Result<Outcome, Failure> {
-        let nsm = self.nsm.describe(wish).await?;
-        let (hsm, secret) = (self.hsm.describe(), self.secrets.known());
-        let description = description::description(self.started.elapsed(), hsm, secret, nsm);
-        Ok(Outcome::Describe(Box::new(description)))
+        let nsm = self.nsm(wish).await?;
+        Ok(Outcome::Describe(Box::new(Description {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            hsm: self.hsm.describe(),
+            secret: self.secrets.known(),
+            nsm,
+        })))
+    }
+
+    async fn nsm(&self, wish: &Describe) -> Result<Option<NsmDescription>, Failure> {
+        let asking = timeout(self.request_timeout, self.nsm.describe(wish));
+        asking.await.unwrap_or_else(|_| {
+            Err(Failure::new(Code::TimedOut, "the Nitro Security Module does not answer"))
+        })
     }
 
     async fn nsm_module(&self) -> Result<String, Failure> {
-        let wish = Describe { attestation: false, nonce: None };
-        let description = self.in_time(self.nsm.describe(&wish)).await?;
+        let description = self.nsm(&Describe { attestation: false, nonce: None }).await?;
         Ok(description.map_or_else(|| NO_MODULE.into(), |nsm| nsm.module))
-    }
-
-    async fn in_time<T>(
-        &self,
-        doing: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        timeout(self.patience, doing).await.unwrap_or_else(|_| {
-            Err(Failure::new(
-                Code::TimedOut,
-                format!(
-                    "the request took longer than `{:?}`; whether it was done is not known",
-                    self.patience
-                ),
-            ))
-        })
     }
 }
 

@@ -179,7 +179,7 @@ fn a_request_is_logged_without_what_is_in_it() {
     let app = place.serve();
     place.client().ask(r#"{"id":"1","action":"echo","message":"between us"}"#);
     let line = app.await_line("request answered");
-    assert!(line.contains(r#"client=unix action="echo" outcome="ok" seconds=0.0"#), "{line}");
+    assert!(line.contains(r#"client=unix action="echo" outcome="ok" seconds="#), "{line}");
     assert!(!app.logged().contains("between us"));
 }
 
