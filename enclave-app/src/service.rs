@@ -87,7 +87,7 @@ impl Service {
         let action = request.action;
         let (label, result) = match request.wish {
             Wish::CreateKey { label, credentials } => {
-                let ask = Ask { credentials: Some(credentials), name: None };
+                let ask = Ask { credentials, name: None };
                 let created = self.perform(create_aes(label.clone()), ask).await;
                 (Some(label), created.map(|_| Said::Reply(seed::Reply::Created)))
             }

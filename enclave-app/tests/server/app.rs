@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -21,11 +23,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Place {
     directory: TempDir,
     environment: Vec<(String, String)>,
+    program: PathBuf,
+    /// Nothing: that of the test.
+    user: Option<u32>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { directory: TempDir::new().unwrap(), environment: Vec::new() }
+        Self {
+            directory: TempDir::new().unwrap(),
+            environment: Vec::new(),
+            program: env!("CARGO_BIN_EXE_enclave-app").into(),
+            user: None,
+        }
     }
 
     /// A place with a configuration that listens on the socket `app`.
@@ -54,8 +64,24 @@ impl Place {
         fs::write(self.path("enclave-app.toml"), text).unwrap();
     }
 
+    /// Has enclave-app run without privileges. If this test has none, it does anyway.
+    pub(crate) fn drop_privileges(&mut self) {
+        if fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return;
+        }
+        // Nobody else may be let in where it was built.
+        let program = self.path("program");
+        fs::copy(&self.program, &program).unwrap();
+        self.program = program;
+        self.user = Some(NOBODY);
+        give_away(self.directory());
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_enclave-app"));
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.arg("--config").arg(self.path("enclave-app.toml")).args(arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
@@ -69,12 +95,24 @@ impl Place {
 
     /// Starts to serve, and returns once enclave-app is ready.
     pub(crate) fn serve(&self) -> App {
-        App::start(&mut self.command(&[]))
+        App::start(&mut self.command(&[]), " ready listen=")
+    }
+
+    /// As [`Self::serve`], with a log in JSON.
+    pub(crate) fn serve_json(&self) -> App {
+        App::start(&mut self.command(&[]), r#""message":"ready""#)
     }
 
     /// A client of the socket `app`.
     pub(crate) fn client(&self) -> Client {
         Client::connect_unix(&self.path("app"))
+    }
+}
+
+fn give_away(path: &Path) {
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    if path.is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| give_away(&entry.unwrap().path()));
     }
 }
 
@@ -91,7 +129,8 @@ struct Log {
 }
 
 impl App {
-    pub(crate) fn start(command: &mut Command) -> Self {
+    /// Starts what logs these words once it is ready.
+    pub(crate) fn start(command: &mut Command, ready: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());
@@ -107,7 +146,7 @@ impl App {
             }
         });
         let app = Self { child, log };
-        app.await_line(" ready listen=");
+        app.await_line(ready);
         app
     }
 
@@ -188,3 +227,5 @@ impl Log {
         }
     }
 }
+
+const NOBODY: u32 = 65_534;
