@@ -84,7 +84,8 @@ impl<'a> Application<'a> {
     #[must_use]
     pub fn host_client(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(binary("host-client"));
-        command.args(["--endpoint", &self.world.leg.connect(LEG)]).args(arguments);
+        command.args(["--endpoint", &self.world.leg.connect(LEG), "--credentials", "sdk"]);
+        command.args(arguments);
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID);
         command.env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY);
         command.env("AWS_SESSION_TOKEN", SESSION_TOKEN);

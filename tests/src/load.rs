@@ -108,6 +108,7 @@ impl Load<'_> {
             Ok(answer) => answer,
             Err(error) => {
                 assert_ne!(error.kind(), ErrorKind::WouldBlock, "no answer, and no end either");
+                self.change(|state| state.ledger.unanswered += 1);
                 self.pause(Duration::from_millis(5));
                 return false;
             }
@@ -165,7 +166,10 @@ fn is_honest(answer: &Value) -> bool {
 pub struct Ledger {
     asked: HashSet<String>,
     acknowledged: HashSet<String>,
+    /// Requests that were answered by an error.
     failures: usize,
+    /// Requests that were not answered.
+    unanswered: usize,
     slowest: Duration,
 }
 
@@ -176,6 +180,9 @@ impl Ledger {
         for label in cluster.keys() {
             *keys.entry(label).or_default() += 1;
         }
+        // A creation that was broken off may leave a key that has no name yet.
+        let nameless = keys.remove(PENDING).unwrap_or_default();
+        assert!(nameless <= self.unanswered + self.failures, "{nameless} nameless keys; {self}");
         assert!(!self.acknowledged.is_empty(), "no key was made");
         for label in &self.acknowledged {
             assert_eq!(keys.get(label), Some(&1), "`{label}` was acknowledged; {self}");
@@ -195,12 +202,12 @@ impl Ledger {
 
 impl std::fmt::Display for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { asked, acknowledged, failures, slowest } = self;
+        let Self { asked, acknowledged, failures, unanswered, slowest } = self;
         let (asked, acknowledged) = (asked.len(), acknowledged.len());
         write!(
             f,
             "{asked} keys asked for, {acknowledged} acknowledged, {failures} errors, \
-             {slowest:?} at most for an answer"
+             {unanswered} requests unanswered, {slowest:?} at most for an answer"
         )
     }
 }
@@ -214,6 +221,8 @@ impl Drop for Over<'_> {
 }
 
 const CLIENTS: usize = 4;
+/// What enclave-app calls a key until it has its label.
+const PENDING: &str = "(pending)";
 /// What may be said when something is lost.
 const HONEST: &[&str] =
     &["busy", "hsm-error", "hsm-unavailable", "secret-unavailable", "timed-out"];

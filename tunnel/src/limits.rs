@@ -73,10 +73,7 @@ impl TryFrom<i64> for MaxConnections {
     type Error = MaxConnectionsError;
 
     fn try_from(number: i64) -> Result<Self, MaxConnectionsError> {
-        usize::try_from(number)
-            .ok()
-            .and_then(Self::new)
-            .ok_or(MaxConnectionsError(number))
+        usize::try_from(number).ok().and_then(Self::new).ok_or(MaxConnectionsError(number))
     }
 }
 

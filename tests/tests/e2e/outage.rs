@@ -109,6 +109,7 @@ fn every_process_may_be_killed_at_any_time(world: &World) {
             seconds.len()
         ));
     }
+    say(&ledger.to_string());
     ledger.check(&vpc.cluster);
 }
 
