@@ -3,6 +3,8 @@
 use std::fs;
 use std::ops::Deref;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,7 +13,7 @@ use serde_json::Value;
 use crate::client::{ACCESS_KEY_ID, Client, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use crate::hsm::TOKEN;
 use crate::link::{Link, module};
-use crate::patience::is_emulated;
+use crate::patience::{is_emulated, patience};
 use crate::process::Process;
 use crate::proxies::{Outproxy, binary, run_inproxy};
 use crate::secrets_manager::{REGION, SECRET};
@@ -60,7 +62,7 @@ impl<'a> Application<'a> {
     /// Starts the enclave again, as Nitro's parent does with one whose first process has ended.
     /// Nothing of the old one is left.
     pub fn restart_enclave(&mut self) {
-        self.enclave.kill_all();
+        self.enclave.end();
         self.enclave = Running::start(self.world, &self.inproxy_config, &self.link);
     }
 
@@ -127,9 +129,21 @@ impl Running {
         [inproxy, self.app].into_iter().chain(self.worker()).collect()
     }
 
-    fn kill_all(&mut self) {
+    /// Kills what is left of it. Afterwards its addresses are free.
+    fn end(&mut self) {
+        self.kill_all();
+        self.inproxy.wait();
+        // Nobody here is its parent: no event tells of its end.
+        let deadline = Instant::now() + patience();
+        while is_running(self.app) {
+            assert!(Instant::now() < deadline, "it does not end");
+            thread::yield_now();
+        }
+    }
+
+    fn kill_all(&self) {
         for process in self.processes() {
-            // It may have ended; none but these has ended and is not waited for.
+            // It may have ended.
             let _ = kill(process, Signal::SIGKILL);
         }
     }
@@ -171,6 +185,12 @@ fn write_config(world: &World, ca: &str, level: &str) {
 
 fn config_path(world: &World) -> String {
     world.directory().join("enclave-app.toml").display().to_string()
+}
+
+/// Whether it is there, and has not ended.
+fn is_running(process: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z')))
 }
 
 fn children(parent: u32) -> Vec<Pid> {
