@@ -20,7 +20,7 @@ use tunnel::endpoint::Endpoint;
 /// from Secrets Manager, for which it uses the credentials of this machine's IAM role; host-client
 /// reads them from the instance metadata service and sends them along.
 #[derive(Debug, Parser)]
-#[command(name = "host-client", version, after_help = HINT, after_long_help = EXAMPLES)]
+#[command(name = "host-client", version, after_help = HINT, after_long_help = explanations())]
 #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
 pub struct Cli {
     /// How to ask.
@@ -360,40 +360,60 @@ fn base64(text: &str) -> Result<Bytes, String> {
 const HINT: &str = "`host-client --help` explains more and shows examples; \
                     `host-client ACTION --help` explains an action.";
 
-const EXAMPLES: &str = "\
-Examples:
-  Is the enclave there? (needs no credentials)
-    host-client echo hello
-    host-client describe
+/// Lines for `--help` and the manual page.
+pub(crate) const EXAMPLES: &str = "\
+Is the enclave there? (needs no credentials)
+  host-client echo hello
+  host-client describe
 
-  Create a key, and look at it:
-    host-client create-key --label nitro-enclave-1
-    host-client get-key --label nitro-enclave-1
+Create a key, and look at it:
+  host-client create-key --label nitro-enclave-1
+  host-client get-key --label nitro-enclave-1
 
-  Encrypt a file, and decrypt it again:
-    host-client encrypt --label nitro-enclave-1 --in letter.txt --out letter.enc
-    host-client decrypt --label nitro-enclave-1 --in letter.enc
+Encrypt a file, and decrypt it again:
+  host-client encrypt --label nitro-enclave-1 --in letter.txt --out letter.enc
+  host-client decrypt --label nitro-enclave-1 --in letter.enc
 
-  Sign with a key pair, and verify:
-    host-client create-key --label signer --kind ec-p256
-    signature=$(host-client sign --label signer --in letter.txt)
-    host-client verify --label signer --in letter.txt --signature \"$signature\"
+Sign with a key pair, and verify:
+  host-client create-key --label signer --kind ec-p256
+  host-client sign --label signer --in letter.txt > letter.sig
+  host-client verify --label signer --in letter.txt --signature \"$(cat letter.sig)\"
 
-  In a script, right after the start of an enclave with CID 18:
-    host-client --endpoint vsock:18:5000 --wait 60s --json list-keys
+In a script, right after the start of an enclave with CID 18:
+  host-client --endpoint vsock:18:5000 --wait 60s --json list-keys
+";
 
-Exit status:
-  0  it was done; for `verify`: the signature is valid
-  1  the application refused, or failed: its answer says why; for `verify`: the signature is invalid
-  2  the command line is not understood
-  3  there is no answer: the enclave cannot be reached, or takes too long, or what it says makes no
-     sense; whether it was done is not known if the request was already sent
-  4  something on this machine is missing: credentials, or a file
+/// As [`EXAMPLES`].
+pub(crate) const EXIT_STATUS: &str = "\
+0  it was done; for `verify`: the signature is valid
+1  the application refused, or failed, and says why;
+   for `verify`: the signature is not valid
+2  the command line is not understood
+3  there is no answer: the enclave cannot be reached, takes too long, or what
+   it says makes no sense; if the request was already sent, whether it was
+   done is not known
+4  something on this machine is missing, such as credentials or a file
+";
 
-Errors with --json:
-  {\"id\",\"error\":{\"code\",\"message\",\"retryable\"}}, with the application's codes (not-found,
-  key-differs, hsm-unavailable, ...) or one of host-client's own: unreachable, no-answer,
-  broken-answer (3), credentials-unavailable, local-error, request-too-large (4).";
+/// As [`EXAMPLES`].
+pub(crate) const JSON_ERRORS: &str = "\
+With --json, every error but that of the command line (2) is an object on
+standard output, too: {\"id\",\"error\":{\"code\",\"message\",\"retryable\"}}.
+The code is one of the application's (not-found, key-differs, hsm-unavailable,
+...), or one of host-client's own: unreachable, no-answer, broken-answer (3),
+credentials-unavailable, local-error, request-too-large (4). With --compat,
+answers are in the form of the Java application.
+";
+
+fn explanations() -> String {
+    let indent = |text: &str| text.replace('\n', "\n  ").trim_end().to_owned();
+    format!(
+        "Examples:\n  {}\n\nExit status:\n  {}\n\nErrors for scripts:\n  {}",
+        indent(EXAMPLES),
+        indent(EXIT_STATUS),
+        indent(JSON_ERRORS)
+    )
+}
 
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds::Client;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError as SdkError;
@@ -79,11 +82,12 @@ async fn from_sdk() -> Result<aws_credential_types::Credentials, SdkError> {
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(tls)
         .build_https();
-    let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
-    match config.credentials_provider() {
-        Some(provider) => provider.provide_credentials().await,
-        None => Err(SdkError::not_loaded("there is no provider of credentials")),
-    }
+    // Not from the metadata service: where there is none, that takes longer than all the rest.
+    let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new());
+    let config = ProviderConfig::default().with_http_client(http);
+    let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
+    chain.provide_credentials().await
 }
 
 /// The roots of the web, compiled in: a static binary may find none on its machine.

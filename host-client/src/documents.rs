@@ -7,7 +7,7 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, EXAMPLES, EXIT_STATUS, JSON_ERRORS};
 use crate::files;
 
 /// Prints a script for a shell.
@@ -41,7 +41,9 @@ fn render(page: &mut Vec<u8>) -> io::Result<()> {
     for action in command.get_subcommands().filter(|action| action.get_name() != "help") {
         render_action(page, action)?;
     }
-    man.render_extra_section(page)?;
+    render_lines(page, "EXAMPLES", EXAMPLES)?;
+    render_lines(page, "\"EXIT STATUS\"", EXIT_STATUS)?;
+    render_lines(page, "\"ERRORS FOR SCRIPTS\"", JSON_ERRORS)?;
     man.render_version_section(page)
 }
 
@@ -61,6 +63,16 @@ fn render_action(page: &mut Vec<u8>, action: &Command) -> io::Result<()> {
         writeln!(page, "{line}")?;
     }
     Ok(())
+}
+
+/// A section of lines that stay as they are.
+fn render_lines(page: &mut Vec<u8>, title: &str, lines: &str) -> io::Result<()> {
+    writeln!(page, ".SH {title}\n.nf")?;
+    for line in lines.lines() {
+        // What stands for nothing keeps a dot at the beginning from being a request to roff.
+        writeln!(page, r"\&{}", line.replace('\\', r"\e").replace('-', r"\-"))?;
+    }
+    writeln!(page, ".fi")
 }
 
 fn print(bytes: &[u8]) -> ExitCode {

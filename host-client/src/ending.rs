@@ -129,8 +129,8 @@ impl AskError {
                 Some(connect_advice(endpoint, source))
             }
             Self::Exchange(_) => Some(
-                "whether it was done is not known; it is safe to ask again for a key that may \
-                 exist already",
+                "whether it was done is not known; `host-client list-keys` shows which keys there \
+                 are",
             ),
             Self::Malformed { .. } | Self::Mismatch { .. } => {
                 Some("does enclave-app listen there? an enclave of the Java sample needs --compat")

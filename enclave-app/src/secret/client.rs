@@ -11,6 +11,7 @@ use aws_sdk_secretsmanager::config::{
     self, ConfigBag, Intercept, RuntimeComponents, SharedHttpClient,
 };
 use aws_sdk_secretsmanager::error::BoxError;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -18,6 +19,8 @@ use protocol::request::{Credentials, SecretName};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber as _;
 
 use super::content;
 use super::credentials::{CredentialSource, Supplier};
@@ -66,19 +69,11 @@ impl Client {
         brought: Option<&Credentials>,
     ) -> Result<Secret, Fault> {
         let started = Instant::now();
-        let credentials = self.supplier.credentials(brought).await?;
-        let config = config::Builder::from(self.environment(name).await)
-            .region(Region::new(name.region.clone()))
-            .credentials_provider(credentials)
-            .timeout_config(time_outs(BUDGET.saturating_sub(started.elapsed())))
-            .interceptor(TlsOnly)
-            .build();
-        let request = aws_sdk_secretsmanager::Client::from_conf(config)
-            .get_secret_value()
-            .secret_id(&name.id);
-        // The SDK's future is too large for a stack that others share.
-        let output =
-            Box::pin(request.send()).await.map_err(|error| Fault::from_sdk(name, &error))?;
+        // The SDK logs every error with the service's text, and that of a signature error repeats
+        // the session token.
+        let unlogged = self.ask(name, brought, started + BUDGET).with_subscriber(Dispatch::none());
+        // Its futures are too large for a stack that others share.
+        let output = Box::pin(unlogged).await?;
         let secret = content::secret(&name.id, output)
             .map_err(|error| Fault::lasting(format!("the secret `{}` {error}", name.id)))?;
         tracing::info!(
@@ -88,6 +83,27 @@ impl Client {
             "fetched the secret"
         );
         Ok(secret)
+    }
+
+    async fn ask(
+        &self,
+        name: &SecretName,
+        brought: Option<&Credentials>,
+        deadline: Instant,
+    ) -> Result<GetSecretValueOutput, Fault> {
+        let credentials = self.supplier.credentials(brought).await?;
+        let config = config::Builder::from(self.environment(name).await)
+            .region(Region::new(name.region.clone()))
+            .credentials_provider(credentials)
+            .timeout_config(time_outs(deadline.saturating_duration_since(Instant::now())))
+            .interceptor(TlsOnly)
+            .build();
+        let client = aws_sdk_secretsmanager::Client::from_conf(config);
+        let request = client.get_secret_value().secret_id(&name.id);
+        request.send().await.map_err(|error| {
+            let fault = Fault::from_sdk(name, &error);
+            if self.supplier.is_same_for_all() { fault.of_all() } else { fault }
+        })
     }
 
     async fn environment(&self, name: &SecretName) -> &SdkConfig {
@@ -107,7 +123,7 @@ impl Client {
                 if let Some(endpoint) = &self.endpoint {
                     loader = loader.endpoint_url(endpoint);
                 }
-                Box::pin(loader.load()).await
+                loader.load().await
             })
             .await
     }

@@ -12,11 +12,9 @@ use crate::pin::{Pin, Secret};
 
 /// The secret that Secrets Manager has answered with, under the `id` that was asked for.
 pub(super) fn secret(id: &str, output: GetSecretValueOutput) -> Result<Secret, ContentError> {
-    let text = output.secret_string.map(String::into_bytes);
-    let bytes =
-        text.or(output.secret_binary.map(aws_sdk_secretsmanager::primitives::Blob::into_inner));
     // First of all: what follows may return.
-    let bytes = bytes.map(Zeroizing::new);
+    let text = output.secret_string.map(|text| Zeroizing::new(text.into_bytes()));
+    let bytes = text.or_else(|| Some(Zeroizing::new(output.secret_binary?.into_inner())));
     let version = output.version_id.filter(|version| !version.is_empty());
     Ok(Secret {
         id: id.to_owned(),

@@ -48,6 +48,11 @@ impl Supplier {
         }
     }
 
+    /// Whether no request brings its own.
+    pub(super) fn is_same_for_all(&self) -> bool {
+        !matches!(self, Self::Request)
+    }
+
     /// Those to use for a request that `brought` these.
     pub(super) async fn credentials(
         &self,

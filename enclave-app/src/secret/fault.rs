@@ -41,6 +41,13 @@ impl Fault {
         Self::Service(Failure { retryable: true, ..Failure::new(Code::SecretUnavailable, message) })
     }
 
+    /// The same, of every request: they all use the same credentials.
+    pub(super) fn of_all(self) -> Self {
+        match self {
+            Self::Request(failure) | Self::Service(failure) => Self::Service(failure),
+        }
+    }
+
     /// What the SDK reports about a GetSecretValue.
     pub(super) fn from_sdk(name: &SecretName, error: &SdkError<GetSecretValueError>) -> Self {
         if let SdkError::ServiceError(refusal) = error {
@@ -50,7 +57,7 @@ impl Fault {
         if let Some(error) = chain(error).find_map(|error| error.downcast_ref::<rustls::Error>()) {
             return untrusted(error);
         }
-        if chain(error).any(|error| error.is::<NoTls>()) {
+        if chain(error).any(<dyn Error>::is::<NoTls>) {
             return Self::lasting(format!("Secrets Manager is not asked: {NoTls}"));
         }
         let timed_out = match error {

@@ -1,6 +1,5 @@
 //! A token of SoftHSM's behind the shim.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -51,6 +51,17 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Sends bytes for ever, and returns once the application will have no more.
+    pub(crate) fn send_for_ever(&mut self, bytes: &[u8]) {
+        loop {
+            if let Err(error) = self.stream.write_all(bytes) {
+                let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+                assert!(kinds.contains(&error.kind()), "{error}");
+                return;
+            }
+        }
+    }
+
     /// Ends the requests.
     pub(crate) fn half_close(&self) {
         self.stream.half_close();

@@ -36,7 +36,7 @@ fn a_slow_header_and_a_slow_body_are_cut_short() {
         client.send(&frame(ECHO)[..part]);
         let refusal = client.refusal();
         assert_eq!(refusal.code, "timed-out");
-        assert_eq!(refusal.message, format!("the request stopped for `{limit}` before its end"));
+        assert_eq!(refusal.message, format!("the request was not complete within `{limit}`"));
         client.assert_end();
     }
 }
@@ -73,6 +73,17 @@ fn a_client_that_leaves_without_its_answer_disturbs_nobody() {
     }
     place.client().assert_served();
     app.await_line("client lost client=unix");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_cut_off() {
+    let place = Place::with("[limits]\nbody-timeout = '300ms'");
+    let app = place.serve();
+    let message = "x".repeat(60_000);
+    let content = format!(r#"{{"id":"1","action":"echo","message":"{message}"}}"#);
+    place.client().send_for_ever(&frame(&content));
+    app.await_line("client lost client=unix error=the answer was not taken within `300ms`");
+    place.client().assert_served();
 }
 
 #[test]

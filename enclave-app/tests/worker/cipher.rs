@@ -11,13 +11,14 @@ crate::tests![
     a_ciphertext_that_was_changed_anywhere_is_not_decrypted,
     a_ciphertext_has_twelve_bytes_in_front_and_sixteen_behind,
     a_key_that_may_not_encrypt_or_is_no_aes_key_is_not_used_so,
+    a_plaintext_that_is_too_long_for_the_hsm_is_refused,
     another_key_or_other_associated_data_does_not_decrypt,
     nothing_is_a_plaintext_too,
     two_hundred_plaintexts_come_back,
 ];
 
-fn two_hundred_plaintexts_come_back(_: Leg) {
-    let tokens = Tokens::new(Leg::Local);
+fn two_hundred_plaintexts_come_back(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let kinds = [KeyKind::Aes128, KeyKind::Aes192, KeyKind::Aes256];
     for kind in kinds {
@@ -25,7 +26,7 @@ fn two_hundred_plaintexts_come_back(_: Leg) {
     }
     for round in 0..200_usize {
         let length = match round {
-            0 => LARGEST,
+            0 => largest(leg),
             1 => 1,
             2 => 16_224,
             _ => usize::from(u16::from_le_bytes(random(&mut worker, 2).try_into().unwrap())) % 3000,
@@ -39,8 +40,19 @@ fn two_hundred_plaintexts_come_back(_: Leg) {
     }
 }
 
-fn a_ciphertext_has_twelve_bytes_in_front_and_sixteen_behind(_: Leg) {
-    let tokens = Tokens::new(Leg::Local);
+fn a_plaintext_that_is_too_long_for_the_hsm_is_refused(leg: Leg) {
+    let tokens = Tokens::new(leg);
+    let mut worker = Worker::ready(&tokens);
+    worker.create("k", KeyKind::Aes256).unwrap();
+    let result = encrypt(&mut worker, "k", &[7; 16_225], b"");
+    match leg {
+        Leg::CloudHsm => assert_eq!(result, Err(Code::InvalidRequest)),
+        Leg::Local | Leg::Remote => assert_eq!(result.unwrap().len(), 12 + 16_225 + 16),
+    }
+}
+
+fn a_ciphertext_has_twelve_bytes_in_front_and_sixteen_behind(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::Aes256).unwrap();
     let [first, second] = [(); 2].map(|()| encrypt(&mut worker, "k", b"message", b"").unwrap());
@@ -49,8 +61,8 @@ fn a_ciphertext_has_twelve_bytes_in_front_and_sixteen_behind(_: Leg) {
     assert_ne!(first[12..19], second[12..19]);
 }
 
-fn nothing_is_a_plaintext_too(_: Leg) {
-    let tokens = Tokens::new(Leg::Local);
+fn nothing_is_a_plaintext_too(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::Aes256).unwrap();
     for (plaintext, aad) in [(&b""[..], &b""[..]), (b"", b"aad"), (b"plain", b"")] {
@@ -61,8 +73,8 @@ fn nothing_is_a_plaintext_too(_: Leg) {
     }
 }
 
-fn a_ciphertext_that_was_changed_anywhere_is_not_decrypted(_: Leg) {
-    let tokens = Tokens::new(Leg::Local);
+fn a_ciphertext_that_was_changed_anywhere_is_not_decrypted(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::Aes256).unwrap();
     for plaintext in [&b"attack at dawn"[..], b""] {
@@ -84,8 +96,8 @@ fn a_ciphertext_that_was_changed_anywhere_is_not_decrypted(_: Leg) {
     }
 }
 
-fn another_key_or_other_associated_data_does_not_decrypt(_: Leg) {
-    let tokens = Tokens::new(Leg::Local);
+fn another_key_or_other_associated_data_does_not_decrypt(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     worker.create("k", KeyKind::Aes256).unwrap();
     worker.create("other", KeyKind::Aes256).unwrap();
@@ -97,8 +109,8 @@ fn another_key_or_other_associated_data_does_not_decrypt(_: Leg) {
     assert_eq!(decrypt(&mut worker, "none", &ciphertext, b"aad"), Err(Code::NotFound));
 }
 
-fn a_key_that_may_not_encrypt_or_is_no_aes_key_is_not_used_so(_: Leg) {
-    let tokens = Tokens::new(Leg::Local);
+fn a_key_that_may_not_encrypt_or_is_no_aes_key_is_not_used_so(leg: Leg) {
+    let tokens = Tokens::new(leg);
     let mut worker = Worker::ready(&tokens);
     let only = |usage| Some(Usage { ..usage });
     let encrypts = Usage { encrypt: true, ..Usage::default() };
@@ -146,5 +158,10 @@ fn decrypt(
     }
 }
 
-/// What fits into a request as base64, with something to spare.
-const LARGEST: usize = 47 * 1024;
+/// What the HSM takes, or else what fits into a request as base64 with something to spare.
+const fn largest(leg: Leg) -> usize {
+    match leg {
+        Leg::CloudHsm => 16_224,
+        Leg::Local | Leg::Remote => 47 * 1024,
+    }
+}

@@ -13,6 +13,7 @@ crate::tests![
     a_key_of_others_with_the_same_label_is_not_the_one_that_is_wanted,
     a_label_can_be_any_text_but_the_one_that_pending_keys_have,
     each_kind_of_key_is_made_once,
+    labels_that_cannot_change_are_given_at_once,
     the_usage_is_as_it_is_asked_for,
     two_keys_of_others_with_one_label_are_ambiguous_and_stay,
 ];
@@ -147,4 +148,17 @@ fn a_label_can_be_any_text_but_the_one_that_pending_keys_have(leg: Leg) {
     let fault = worker.create("(pending)", KeyKind::Aes256).unwrap_err();
     assert_eq!(fault.failure.code, Code::InvalidRequest);
     assert_eq!(worker.refusal(Action::DeleteKey(by("(pending)"))), Code::InvalidRequest);
+}
+
+fn labels_that_cannot_change_are_given_at_once(leg: Leg) {
+    // The only module here that can be told to refuse.
+    let (Leg::CloudHsm, tokens) = (leg, Tokens::new(leg)) else { return };
+    let mut worker = Worker::ready_with(&tokens, &[("LABELS_FIXED", "1")]);
+    for kind in KeyKind::ALL {
+        assert!(worker.create(kind.name(), kind).unwrap().created);
+        assert!(!worker.create(kind.name(), kind).unwrap().created);
+        let halves = if kind == KeyKind::EcP256 { 2 } else { 1 };
+        assert_eq!(tokens.objects(kind.name()).len(), halves);
+    }
+    assert_eq!(tokens.objects("(pending)"), [""; 0]);
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use enclave_app::pin::Pin;
@@ -35,6 +36,8 @@ pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 /// How a worker gets to SoftHSM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Leg {
+    /// Through a module with the manners of CloudHSM's.
+    CloudHsm,
     /// It is the worker's module.
     Local,
     /// Through p11-kit's module and server, as over a network.
@@ -42,10 +45,11 @@ pub(crate) enum Leg {
 }
 
 impl Leg {
-    pub(crate) const ALL: &[Self] = &[Self::Local, Self::Remote];
+    pub(crate) const ALL: &[Self] = &[Self::CloudHsm, Self::Local, Self::Remote];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::CloudHsm => "cloudhsm",
             Self::Local => "local",
             Self::Remote => "remote",
         }
@@ -54,13 +58,14 @@ impl Leg {
     /// What these tests need and this machine has not.
     pub(crate) fn missing(self) -> Option<String> {
         let (modules, programs): (&[_], &[_]) = match self {
-            Self::Local => (&[MODULE], &["softhsm2-util", "pkcs11-tool"]),
-            Self::Remote => (&[MODULE, CLIENT], &["softhsm2-util", "pkcs11-tool", "p11-kit"]),
+            Self::CloudHsm => (&[MODULE, HEADER], &["cc"]),
+            Self::Local => (&[MODULE], &[]),
+            Self::Remote => (&[MODULE, CLIENT], &["p11-kit"]),
         };
         let module = modules.iter().find(|module| !Path::new(module).exists());
         let program = || {
             let runs = |program| Command::new(program).arg("--help").output().is_ok();
-            programs.iter().find(|&program| !runs(program))
+            TOOLS.iter().chain(programs).find(|&program| !runs(program))
         };
         module.or_else(program).map(|what| format!("there is no `{what}`"))
     }
@@ -68,6 +73,7 @@ impl Leg {
 
 /// A directory of SoftHSM's tokens.
 pub(crate) struct Tokens {
+    leg: Leg,
     directory: TempDir,
     server: Option<Child>,
 }
@@ -76,6 +82,7 @@ impl Tokens {
     /// With one token, `hsm1`.
     pub(crate) fn new(leg: Leg) -> Self {
         let mut tokens = Self::none();
+        tokens.leg = leg;
         tokens.add("hsm1");
         if leg == Leg::Remote {
             tokens.serve();
@@ -88,7 +95,7 @@ impl Tokens {
         let path = directory.path().display();
         let config = format!("directories.tokendir = {path}\nlog.level = ERROR\n");
         fs::write(directory.path().join("softhsm2.conf"), config).unwrap();
-        Self { directory, server: None }
+        Self { leg: Leg::Local, directory, server: None }
     }
 
     fn serve(&mut self) {
@@ -108,8 +115,12 @@ impl Tokens {
     }
 
     /// The module that leads here.
-    pub(crate) const fn module(&self) -> &'static str {
-        if self.server.is_some() { CLIENT } else { MODULE }
+    pub(crate) fn module(&self) -> &'static Path {
+        match self.leg {
+            Leg::CloudHsm => cloudhsm(),
+            Leg::Local => Path::new(MODULE),
+            Leg::Remote => Path::new(CLIENT),
+        }
     }
 
     pub(crate) fn add(&self, label: &str) {
@@ -168,6 +179,23 @@ impl Drop for Tokens {
     }
 }
 
+/// The module with CloudHSM's manners, compiled once.
+fn cloudhsm() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/worker/cloudhsm.c");
+        let ours = directory.join(format!("cloudhsm-{}.so", std::process::id()));
+        let mut cc = Command::new("cc");
+        cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]);
+        run(cc.args([&ours, &source]).arg("-ldl"));
+        // In one step: other processes of this test do the same.
+        let module = directory.join("cloudhsm.so");
+        fs::rename(ours, &module).unwrap();
+        module
+    })
+}
+
 fn is_label(line: &str, label: &str) -> bool {
     line.strip_prefix("label:").is_some_and(|text| text.trim() == label)
 }
@@ -181,7 +209,7 @@ fn run(command: &mut Command) -> String {
 
 /// A worker in a process of its own.
 pub(crate) struct Worker {
-    module: &'static str,
+    module: &'static Path,
     process: Child,
     socket: Option<UnixStream>,
     calls: u64,
@@ -189,10 +217,15 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(tokens: &Tokens) -> Self {
+        Self::start_with(tokens, &[])
+    }
+
+    /// With these environment variables besides.
+    fn start_with(tokens: &Tokens, variables: &[(&str, &str)]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = tokens.command(env::current_exe().unwrap());
-        command.env(WORKER, "1").stdin(OwnedFd::from(theirs));
+        command.env(WORKER, "1").envs(variables.iter().copied()).stdin(OwnedFd::from(theirs));
         Self {
             module: tokens.module(),
             process: command.spawn().unwrap(),
@@ -203,7 +236,12 @@ impl Worker {
 
     /// Open and logged in.
     pub(crate) fn ready(tokens: &Tokens) -> Self {
-        let mut worker = Self::start(tokens);
+        Self::ready_with(tokens, &[])
+    }
+
+    /// Open and logged in, with these environment variables besides.
+    pub(crate) fn ready_with(tokens: &Tokens, variables: &[(&str, &str)]) -> Self {
+        let mut worker = Self::start_with(tokens, variables);
         worker.open(None).unwrap();
         worker.login(PIN).unwrap();
         worker
@@ -331,5 +369,7 @@ pub(crate) fn random(worker: &mut Worker, bytes: u16) -> Vec<u8> {
 
 /// Leads to whatever P11_KIT_SERVER_ADDRESS names.
 const CLIENT: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so";
+const HEADER: &str = "/usr/include/p11-kit-1/p11-kit/pkcs11.h";
+const TOOLS: &[&str] = &["softhsm2-util", "pkcs11-tool"];
 const SO_PIN: &str = "security-officer";
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -14,6 +14,7 @@ crate::tests![
     a_pending_key_goes_with_the_key_that_took_its_label,
     a_pending_key_is_none_yet,
     a_pending_key_with_other_attributes_is_destroyed,
+    a_label_that_comes_late_between_two_looks_is_seen,
     a_secret_key_that_waits_for_its_label_gets_it,
     halves_that_cannot_be_told_apart_are_destroyed,
     of_several_pending_keys_one_remains,
@@ -181,4 +182,21 @@ fn a_key_that_somebody_has_renamed_is_left_alone(leg: Leg) {
     assert!(worker.create("k", KeyKind::Aes256).unwrap().created);
     worker.act(Action::DeleteKey(by("k"))).unwrap();
     assert_eq!(tokens.objects("theirs").len(), 1);
+}
+
+fn a_label_that_comes_late_between_two_looks_is_seen(leg: Leg) {
+    // The only module here that lets it come just then.
+    let (Leg::CloudHsm, tokens) = (leg, Tokens::new(leg)) else { return };
+    for kind in KeyKind::ALL {
+        let made = Worker::ready(&tokens).create("k", kind).unwrap();
+        let half = if kind == KeyKind::EcP256 { "private" } else { "secret" };
+        tokens.rename(half, "k", "(pending)");
+        let mut worker = Worker::ready_with(&tokens, &[("LATE_LABEL", "k")]);
+        let found = worker.create("k", kind).unwrap();
+        assert!(!found.created);
+        assert_eq!(found.key, made.key);
+        assert_eq!(tokens.objects("(pending)"), [""; 0]);
+        worker.act(Action::DeleteKey(by("k"))).unwrap();
+        assert_eq!(tokens.objects("k"), [""; 0]);
+    }
 }
