@@ -38,7 +38,7 @@ fn all_scenarios_hold_over_real_vsock() {
     let mut variable = OsString::from("LAB_CACHE=");
     variable.push(lab_cache);
     command.args(["--", "env", "TUNNEL_LEG=vsock", "BIN_DIR=/usr/bin"]).arg(variable);
-    for name in ["SCRIPTS", "SCRIPT_SEED"] {
+    for name in ["KILLS", "KILL_SEED", "SCRIPTS", "SCRIPT_SEED"] {
         command.args(env::var(name).map(|value| format!("{name}={value}")));
     }
     command.args(["e2e", "--test-threads", "2", "--color", "never"]).args(env::var("SCENARIOS"));

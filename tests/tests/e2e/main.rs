@@ -47,14 +47,9 @@ const THEMES: &[(&str, &[Scenario])] = &[
 /// Where each instruction is emulated these would take too long. What matters there, AF_VSOCK, has
 /// its part in the others.
 const NATIVE: &[&str] = &[
-    "application::a_man_in_the_middle_gets_no_credentials",
-    "application::a_new_password_is_fetched_when_the_hsm_refuses_the_old_one",
     "application::a_thousand_labels_make_a_thousand_keys",
     "application::a_thousand_requests_at_once_for_one_label_make_one_key",
-    "application::no_secret_is_logged_or_shown",
     "outage::an_hsm_that_is_silent_is_survived",
-    "outage::an_hsm_that_refuses_is_survived",
-    "outage::every_process_may_be_killed_at_any_time",
 ];
 
 fn main() -> ExitCode {
