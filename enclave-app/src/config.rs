@@ -19,7 +19,7 @@ use tunnel::log::LogConfig;
 
 use self::file::{File, HsmFile, LimitsFile, SecretFile};
 use self::values::Time;
-use crate::hsm::{CALL_TIMEOUT, HsmConfig, Program};
+use crate::hsm::{CALL_TIMEOUT, HsmConfig, Program, REQUEST_TIMEOUT};
 use crate::secret::{CredentialSource, InvalidName, check_name};
 use crate::wire::Open;
 
@@ -30,7 +30,7 @@ pub struct Config {
     pub listen: Endpoint,
     /// Where the PIN comes from.
     pub secret: SecretTable,
-    /// The HSM.
+    /// The HSM. Also how long a request may take, from its last byte on.
     pub hsm: HsmConfig,
     /// The bounds of connections and requests in number and time.
     pub limits: Limits,
@@ -59,8 +59,6 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long it may then take to send the rest, or to take the answer.
     pub body_timeout: Duration,
-    /// How long a request may take, from its last byte on.
-    pub request_timeout: Duration,
     /// How long requests may take to finish after SIGTERM. Zero: they are dropped at once.
     pub shutdown_grace: Duration,
 }
@@ -94,26 +92,15 @@ impl TryFrom<File> for Config {
             refuse_name(listen, &mut mistakes);
         }
         refuse_unanswerable_hang(&file.hsm, &file.limits, &mut mistakes);
+        let request_timeout = time_or(file.limits.request_timeout.as_ref(), REQUEST_TIMEOUT);
         let secret = secret(file.secret, &mut mistakes);
         mistakes.or(Self {
             listen: file.listen.map_or_else(default_listen, Spanned::into_inner),
             secret,
-            hsm: file.hsm.into(),
+            hsm: hsm(file.hsm, request_timeout),
             limits: file.limits.into(),
             log: file.log,
         })
-    }
-}
-
-impl From<HsmFile> for HsmConfig {
-    fn from(file: HsmFile) -> Self {
-        let call_timeout = time_or(file.call_timeout.as_ref(), CALL_TIMEOUT);
-        let open = Open {
-            module: file.module.map_or_else(|| DEFAULT_MODULE.into(), PathBuf::from),
-            token: file.token.map(String::from),
-            sessions: file.sessions.map_or(DEFAULT_SESSIONS, usize::from),
-        };
-        Self { open, call_timeout, program: Program::default() }
     }
 }
 
@@ -123,7 +110,6 @@ impl From<LimitsFile> for Limits {
             max_connections: file.max_connections,
             header_timeout: file.header_timeout,
             body_timeout: file.body_timeout,
-            request_timeout: time_or(file.request_timeout.as_ref(), DEFAULT_REQUEST_TIMEOUT),
             shutdown_grace: file.shutdown_grace,
         }
     }
@@ -160,6 +146,16 @@ fn secret(file: SecretFile, mistakes: &mut Mistakes) -> SecretTable {
     SecretTable { name, credentials: file.credentials, ca_bundle }
 }
 
+fn hsm(file: HsmFile, request_timeout: Duration) -> HsmConfig {
+    let call_timeout = time_or(file.call_timeout.as_ref(), CALL_TIMEOUT);
+    let open = Open {
+        module: file.module.map_or_else(|| DEFAULT_MODULE.into(), PathBuf::from),
+        token: file.token.map(String::from),
+        sessions: file.sessions.map_or(DEFAULT_SESSIONS, usize::from),
+    };
+    HsmConfig { open, call_timeout, request_timeout, program: Program::default() }
+}
+
 fn refuse_name(listen: &Spanned<Endpoint>, mistakes: &mut Mistakes) {
     if let Endpoint::Tcp(Destination { host: Host::Name(name), port }) = listen.get_ref() {
         mistakes.add(
@@ -176,7 +172,7 @@ fn refuse_name(listen: &Spanned<Endpoint>, mistakes: &mut Mistakes) {
 /// be told that the module hangs.
 fn refuse_unanswerable_hang(hsm: &HsmFile, limits: &LimitsFile, mistakes: &mut Mistakes) {
     let call = time_or(hsm.call_timeout.as_ref(), CALL_TIMEOUT);
-    let request = time_or(limits.request_timeout.as_ref(), DEFAULT_REQUEST_TIMEOUT);
+    let request = time_or(limits.request_timeout.as_ref(), REQUEST_TIMEOUT);
     let (call_span, request_span) = (
         hsm.call_timeout.as_ref().map(Spanned::span),
         limits.request_timeout.as_ref().map(Spanned::span),
@@ -211,7 +207,6 @@ const DEFAULT_PORT: VsockPort = match VsockPort::new(5000) {
 };
 const DEFAULT_MODULE: &str = "/opt/cloudhsm/lib/libcloudhsm_pkcs11.so";
 const DEFAULT_SESSIONS: usize = 4;
-const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(9);
 
 #[cfg(test)]
 mod tests;

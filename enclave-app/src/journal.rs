@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use protocol::answer::Failure;
+use protocol::label::KeyLabel;
 use tunnel::chain::Chain;
 use tunnel::listener::Peer;
 use tunnel::log_limit::LogLimit;
@@ -27,12 +28,13 @@ impl Journal {
         &self,
         client: Peer,
         action: &str,
-        label: Option<&str>,
+        label: Option<&KeyLabel>,
         failure: Option<&Failure>,
         duration: Duration,
     ) {
         let outcome = failure.map_or("ok", |failure| failure.code.name());
         let reason = failure.map(|failure| failure.message.as_str());
+        let label = label.map(KeyLabel::as_str);
         let seconds = duration.as_secs_f64();
         // Values that are strings are escaped and quoted, unlike what is only displayed.
         tracing::info!(%client, action, label, outcome, reason, seconds, "request answered");

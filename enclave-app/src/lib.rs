@@ -7,8 +7,12 @@
 pub mod config;
 pub mod hardening;
 pub mod hsm;
+mod journal;
 pub mod nsm;
 pub mod pin;
 pub mod secret;
+pub mod server;
+pub mod service;
+mod session;
 pub mod wire;
 pub mod worker;

@@ -11,6 +11,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use enclave_app::config::Config;
+use enclave_app::secret::{
+    Roots, RootsError, SecretConfig, SensitiveLogging, refuse_sensitive_logging,
+};
 use enclave_app::server::Server;
 use enclave_app::service::Service;
 use enclave_app::{hardening, worker};
@@ -74,8 +77,10 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
 
 async fn serve(config: Config, roots: Roots) -> anyhow::Result<()> {
     let signals = Signals::install().context("failed to catch signals")?;
-    let service = Service::new(&config, roots);
-    let server = Server::bind(&config.listen, config.limits, service)?;
+    let Config { listen, secret, hsm, limits, .. } = config;
+    let secret = SecretConfig { name: secret.name, credentials: secret.credentials, roots };
+    let service = Service::new(hsm, secret);
+    let server = Server::bind(&listen, limits, service)?;
     server.run(signals).await;
     Ok(())
 }

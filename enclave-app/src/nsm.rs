@@ -103,7 +103,12 @@ fn describe(
 ) -> Result<NsmDescription, NsmError> {
     let (module, version, count) = match ask(Request::DescribeNSM) {
         Response::DescribeNSM {
-            module_id, version_major, version_minor, version_patch, max_pcrs, ..
+            module_id,
+            version_major,
+            version_minor,
+            version_patch,
+            max_pcrs,
+            ..
         } => (module_id, format!("{version_major}.{version_minor}.{version_patch}"), max_pcrs),
         other => return Err(NsmError::new("DescribeNSM", other)),
     };
@@ -216,10 +221,8 @@ mod tests {
 
     #[test]
     fn a_nonce_without_a_document_or_of_too_many_bytes_is_refused() {
-        let wish = |attestation, bytes| Describe {
-            attestation,
-            nonce: Some(Bytes::from(vec![7; bytes])),
-        };
+        let wish =
+            |attestation, bytes| Describe { attestation, nonce: Some(Bytes::from(vec![7; bytes])) };
         assert!(Attestation::wanted(&wish(true, MAX_NONCE)).is_ok());
         for wish in [wish(false, 8), wish(true, MAX_NONCE + 1)] {
             assert_eq!(Attestation::wanted(&wish).unwrap_err().code, Code::InvalidRequest);

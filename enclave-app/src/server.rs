@@ -51,9 +51,9 @@ impl Server {
             never = accept(&listener, |stream, peer| reception.receive(stream, peer)) => never,
             () = stop(&mut signals) => {}
         }
+        drop(listener);
         let (open, grace) = (reception.connections.count(), reception.limits.shutdown_grace);
         tracing::info!(open, ?grace, "shutting down");
-        drop(listener);
         reception.leaving.send_replace(true);
         let cut_off = reception.connections.drain(grace, signals.stop()).await;
         reception.service.shutdown().await;

@@ -38,8 +38,7 @@ impl Session {
                 Err(error) => return self.refuse(&error).await,
             };
             // Boxed, so that what an action needs is not a part of every idle connection.
-            let reply = Box::pin(self.service.answer(self.peer, &content)).await;
-            drop(content);
+            let reply = Box::pin(self.service.answer(self.peer, content)).await;
             if reply.is_last {
                 return self.client.hang_up(&reply.frame, self.limits.body_timeout).await;
             }

@@ -248,6 +248,26 @@ pub enum Outcome {
     Verify(Verified),
 }
 
+impl Outcome {
+    /// The name of the action that it came of.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateKey(_) => "create-key",
+            Self::Decrypt(_) => "decrypt",
+            Self::DeleteKey(_) => "delete-key",
+            Self::Describe(_) => "describe",
+            Self::Echo(_) => "echo",
+            Self::Encrypt(_) => "encrypt",
+            Self::GetKey(_) => "get-key",
+            Self::ListKeys(_) => "list-keys",
+            Self::Random(_) => "random",
+            Self::Sign(_) => "sign",
+            Self::Verify(_) => "verify",
+        }
+    }
+}
+
 /// A key that exists.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -26,12 +26,7 @@ pub(super) struct File {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table `[secret]`",
-    rename_all = "kebab-case"
-)]
+#[serde(default, deny_unknown_fields, expecting = "a table `[secret]`", rename_all = "kebab-case")]
 pub(super) struct SecretFile {
     pub(super) id: Option<Spanned<String>>,
     pub(super) region: Option<Spanned<String>>,

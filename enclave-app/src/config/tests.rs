@@ -68,6 +68,7 @@ fn an_empty_file_has_the_documented_defaults() {
     assert_eq!(empty.secret.ca_bundle, None);
     assert_eq!(empty.hsm.open, Open { token: None, ..documented.hsm.open });
     assert_eq!(empty.hsm.call_timeout, documented.hsm.call_timeout);
+    assert_eq!(empty.hsm.request_timeout, documented.hsm.request_timeout);
     assert_eq!(empty.limits, documented.limits);
     assert_eq!(empty.log, documented.log);
 }
@@ -85,11 +86,11 @@ fn what_is_written_replaces_the_defaults() {
     assert_eq!(config.hsm.open.module, Path::new("/lib/p11.so"));
     assert_eq!((config.hsm.open.token, config.hsm.open.sessions), (None, 64));
     assert_eq!(config.hsm.call_timeout, Duration::from_millis(100));
+    assert_eq!(config.hsm.request_timeout, Duration::from_millis(200));
     let limits = Limits {
         max_connections: MaxConnections::new(1).unwrap(),
         header_timeout: Duration::from_secs(1),
         body_timeout: Duration::from_secs(2),
-        request_timeout: Duration::from_millis(200),
         shutdown_grace: Duration::ZERO,
     };
     assert_eq!(config.limits, limits);

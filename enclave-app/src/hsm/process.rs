@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Program;
 use super::calls::{Calls, Line, Lost, Request};
-use crate::wire::{self, Call, Effect, FaultKind, Reply};
+use crate::wire::{self, Call, FaultKind, Reply};
 
 /// A worker that runs, and what it has been asked.
 #[derive(Debug)]

@@ -49,6 +49,7 @@ fn outcomes() -> Vec<Outcome> {
 fn every_answer_comes_back_as_it_was_written() {
     assert_eq!(outcomes().len(), Action::NAMES.len());
     for (outcome, name) in outcomes().into_iter().zip(Action::NAMES) {
+        assert_eq!(outcome.name(), name);
         let answer =
             Answer { id: Some("1".into()), body: Body::Done(outcome), duration_ms: u64::MAX };
         let content = answer.encode();

@@ -32,8 +32,8 @@ pub enum Wish {
     CreateKey {
         /// Its label.
         label: KeyLabel,
-        /// With which the secret is fetched.
-        credentials: Credentials,
+        /// With which the secret is fetched; nothing if they are empty.
+        credentials: Option<Credentials>,
     },
     /// The message again, as [`super::echo_text`].
     Echo(String),
@@ -85,11 +85,12 @@ fn wish(value: &str) -> Result<Wish, Malformed> {
         return Ok(Wish::Hear(Reply::OnlyAes));
     }
     let label = job.label.parse().map_err(|error| Malformed::member("KEY_LABEL", error))?;
-    let credentials = Credentials {
+    let has_key = !job.access_key_id.is_empty() && !job.secret_access_key.is_empty();
+    let credentials = has_key.then_some(Credentials {
         access_key_id: job.access_key_id,
         secret_access_key: job.secret_access_key,
         session_token: job.session_token.filter(|token| !token.is_empty()),
-    };
+    });
     Ok(Wish::CreateKey { label, credentials })
 }
 
@@ -123,8 +124,8 @@ pub enum Order {
         mode: KeyMode,
         /// Its label.
         label: KeyLabel,
-        /// With which the secret is fetched.
-        credentials: Credentials,
+        /// With which the secret is fetched. The original cannot do without.
+        credentials: Option<Credentials>,
     },
     /// The message again.
     Echo(String),
@@ -139,10 +140,12 @@ impl Order {
     pub fn encode(&self, id: &str) -> Result<Zeroizing<Vec<u8>>, TooLarge> {
         match self {
             Self::CloudHsm { mode, label, credentials } => {
+                let credentials = credentials.as_ref();
+                let token = credentials.and_then(|credentials| credentials.session_token.as_ref());
                 let job = encode(&JobOut {
-                    access_key_id: &credentials.access_key_id,
-                    secret_access_key: &credentials.secret_access_key,
-                    session_token: credentials.session_token.as_deref().map_or("", String::as_str),
+                    access_key_id: credentials.map_or("", |given| &given.access_key_id),
+                    secret_access_key: credentials.map_or("", |given| &given.secret_access_key),
+                    session_token: token.map_or("", |token| token),
                     mode: mode.name(),
                     kind: AES,
                     label: label.as_str(),

@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::label::KeyLabel;
 use crate::message::{Form, Message};
 use crate::request::Credentials;
 
@@ -41,7 +42,7 @@ fn the_request_of_the_java_client_is_understood() {
     assert_eq!(request.id.as_deref(), Some("0b9e0b3c-43a5-4e0b-9b59-0d6f3d1a2c4e"));
     assert_eq!(request.action, "CLOUDHSM");
     let label = "nitro-enclave-1".parse().unwrap();
-    assert_eq!(request.wish, Wish::CreateKey { label, credentials: credentials() });
+    assert_eq!(request.wish, Wish::CreateKey { label, credentials: Some(credentials()) });
 }
 
 #[test]
@@ -49,10 +50,21 @@ fn the_request_of_the_java_client_is_written_to_the_byte() {
     let order = Order::CloudHsm {
         mode: KeyMode::CreateKey,
         label: "nitro-enclave-1".parse().unwrap(),
-        credentials: credentials(),
+        credentials: Some(credentials()),
     };
     let content = order.encode("0b9e0b3c-43a5-4e0b-9b59-0d6f3d1a2c4e").unwrap();
     assert_eq!(text(&content), JAVA_REQUEST);
+}
+
+#[test]
+fn credentials_that_are_empty_are_none() {
+    let label: KeyLabel = "k".parse().unwrap();
+    let order =
+        Order::CloudHsm { mode: KeyMode::CreateKey, label: label.clone(), credentials: None };
+    let content = order.encode("1").unwrap();
+    assert!(text(&content).contains(r#"\"AK\":\"\",\"SK\":\"\",\"ST\":\"\""#));
+    let request = parsed(text(&content));
+    assert_eq!(request.wish, Wish::CreateKey { label, credentials: None });
 }
 
 #[test]
