@@ -1,8 +1,6 @@
 # Everything that a person or CI runs. `make help` lists it.
 TARGET ?= x86_64-unknown-linux-musl
 BIN = target/$(TARGET)/release
-# Any will do where an example names one.
-CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
 
 .PHONY: help build test check deny configs demo
 
@@ -31,7 +29,7 @@ configs: build ## every file in configs/, as the binaries see it, also with its 
 	$(BIN)/inproxy --check --config configs/inproxy.toml
 	sed 's/^#\([[a-z]\)/\1/' configs/inproxy.toml | $(BIN)/inproxy --check --config /dev/stdin
 	$(BIN)/enclave-app --check --config configs/enclave-app.toml
-	sed 's/^#\([[a-z]\)/\1/; s|/etc/private-ca.pem|$(CA_BUNDLE)|' configs/enclave-app.toml | $(BIN)/enclave-app --check --config /dev/stdin
+	sed 's/^#\([[a-z]\)/\1/; s|/etc/private-ca.pem|/etc/ssl/certs/ca-certificates.crt|' configs/enclave-app.toml | $(BIN)/enclave-app --check --config /dev/stdin
 	python3 -m json.tool configs/iam-policy.json >/dev/null
 	@if command -v hadolint >/dev/null; \
 	then hadolint --failure-threshold error configs/enclave.Dockerfile; \
