@@ -86,6 +86,7 @@ async fn serve(config: Config, roots: Roots) -> anyhow::Result<()> {
 }
 
 fn work() -> anyhow::Result<()> {
+    hardening::die_with_parent()?;
     let app = io::stdin().as_fd().try_clone_to_owned().context("failed to take standard input")?;
     Ok(worker::run(UnixStream::from(app))?)
 }

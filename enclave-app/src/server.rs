@@ -1,7 +1,6 @@
 //! The life of an enclave-app: it binds, serves and drains.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use protocol::answer::{Code, Failure};
 use tokio::sync::{Semaphore, watch};
@@ -14,7 +13,7 @@ use tunnel::stream::Stream;
 
 use crate::config::Limits;
 use crate::service::Service;
-use crate::session::Session;
+use crate::session::{HANG_UP_TIMEOUT, Session};
 
 /// A running enclave-app.
 #[derive(Debug)]
@@ -116,5 +115,3 @@ impl Reception {
 
 /// How many clients that were turned away may take their time to read why.
 const MOST_HANGING_UP: usize = 256;
-/// How much time.
-const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);

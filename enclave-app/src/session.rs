@@ -30,9 +30,9 @@ pub(crate) struct Session {
 impl Session {
     /// Serves the client to its end.
     pub(crate) async fn run(mut self) {
-        let mut answered = 0_u64;
+        let mut was_answered = false;
         loop {
-            let content = match self.next(answered > 0).await {
+            let content = match self.next(was_answered).await {
                 Ok(Some(content)) => content,
                 Ok(None) => return self.client.hang_up(&[], HANG_UP_TIMEOUT).await,
                 Err(error) => return self.refuse(&error).await,
@@ -45,7 +45,7 @@ impl Session {
             if let Err(error) = self.send(&reply).await {
                 return self.service.journal().lost(self.peer, &error);
             }
-            answered += 1;
+            was_answered = true;
         }
     }
 
@@ -109,7 +109,7 @@ pub(crate) enum Broken {
     Frame(#[from] FrameError),
     #[error("no request came within `{0:?}`")]
     Silent(Duration),
-    #[error("the request stopped for `{0:?}` before its end")]
+    #[error("the request was not complete within `{0:?}`")]
     Slow(Duration),
     #[error("the answer was not taken within `{0:?}`")]
     Unread(Duration),
@@ -129,4 +129,4 @@ impl Broken {
 }
 
 /// How long a client may take to read why it was refused.
-const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);

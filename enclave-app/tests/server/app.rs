@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -138,10 +138,10 @@ impl App {
             let log = Arc::clone(&log);
             move || {
                 for line in stderr.lines().map_while(Result::ok) {
-                    log.lines.lock().unwrap().0.push(line);
+                    log.lock().0.push(line);
                     log.changed.notify_all();
                 }
-                log.lines.lock().unwrap().1 = true;
+                log.lock().1 = true;
                 log.changed.notify_all();
             }
         });
@@ -158,7 +158,7 @@ impl App {
 
     /// All that it has logged; of one that has ended, all that it ever did.
     pub(crate) fn logged(&self) -> String {
-        self.log.lines.lock().unwrap().0.join("\n")
+        self.log.lock().0.join("\n")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -214,16 +214,22 @@ pub(crate) fn proc(pid: Pid, file: &str) -> PathBuf {
 }
 
 impl Log {
+    fn lock(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
+        // A test that has failed shows what there is.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait<T>(&self, what: &str, found: impl Fn(&[String], bool) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.lines.lock().unwrap();
+        let mut state = self.lock();
         loop {
             if let Some(found) = found(&state.0, state.1) {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero() && !state.1, "waited in vain for {what}");
-            state = self.changed.wait_timeout(state, left).unwrap().0;
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::app::{PATIENCE, Place};
@@ -191,6 +191,32 @@ fn sigterm_waits_for_the_answer_to_a_request() {
     client.assert_end();
     assert!(app.wait().success());
     app.await_line("stopped cut_off=0");
+}
+
+#[test]
+fn a_worker_does_not_outlive_its_application_even_if_it_hangs() {
+    let vault = Vault::new("");
+    let mut app = vault.place.serve();
+    let answer = vault.place.client().ask(&request("random", &json!({"bytes": 1})));
+    assert!(answer["error"].is_null(), "{answer}");
+    kill(app.worker(), Signal::SIGSTOP).unwrap();
+    app.signal(Signal::SIGKILL);
+    // The worker has the other end of the log, too.
+    assert!(!app.wait().success());
+}
+
+#[test]
+fn a_worker_that_is_killed_is_replaced() {
+    let vault = Vault::new("");
+    let app = vault.place.serve();
+    let mut client = vault.place.client();
+    let random = request("random", &json!({"bytes": 1}));
+    for _ in 0..5 {
+        let answer = client.ask(&random);
+        assert!(answer["error"].is_null(), "{answer}");
+        kill(app.worker(), Signal::SIGKILL).unwrap();
+    }
+    assert_eq!(vault.manager.requests().len(), 1, "the secret is kept");
 }
 
 #[test]

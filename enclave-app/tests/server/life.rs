@@ -36,7 +36,7 @@ fn a_slow_header_and_a_slow_body_are_cut_short() {
         client.send(&frame(ECHO)[..part]);
         let refusal = client.refusal();
         assert_eq!(refusal.code, "timed-out");
-        assert_eq!(refusal.message, format!("the request stopped for `{limit}` before its end"));
+        assert_eq!(refusal.message, format!("the request was not complete within `{limit}`"));
         client.assert_end();
     }
 }
