@@ -34,6 +34,12 @@ configs: build ## every file in configs/, as the binaries see it, also with its 
 	sed 's/^#\([[a-z]\)/\1/' configs/outproxy.toml | $(BIN)/outproxy --check --config /dev/stdin
 	$(BIN)/inproxy --check --config configs/inproxy.toml
 	sed 's/^#\([[a-z]\)/\1/' configs/inproxy.toml | $(BIN)/inproxy --check --config /dev/stdin
+	$(BIN)/enclave-app --check --config configs/enclave-app.toml
+	sed 's/^#\([[a-z]\)/\1/; s|/etc/private-ca.pem|/etc/ssl/certs/ca-certificates.crt|' configs/enclave-app.toml | $(BIN)/enclave-app --check --config /dev/stdin
+	python3 -m json.tool configs/iam-policy.json >/dev/null
+	@if command -v hadolint >/dev/null; \
+	then hadolint --failure-threshold error configs/enclave.Dockerfile; \
+	else echo 'skipped: configs/enclave.Dockerfile, since there is no hadolint here'; fi
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo

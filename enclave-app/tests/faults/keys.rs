@@ -29,6 +29,7 @@ async fn a_failed_creation_makes_one_key_at_most() {
     {
         for function in [generate, "C_SetAttributeValue"] {
             for how in HOW {
+                // The first of two calls, where there are two, and the other.
                 for skip in 0..2 {
                     case += 1;
                     let fault = format!("{function} {how} 1 {skip}");

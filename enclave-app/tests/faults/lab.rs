@@ -33,9 +33,10 @@ impl Lab {
         lab
     }
 
-    /// The HSM through the shim. Calls may take a second.
+    /// The HSM through the shim. Calls may take longer than they ever do on a busy machine, and a
+    /// hang is over soon.
     pub(crate) fn hsm(&self) -> Hsm {
-        self.patient_hsm(Duration::from_secs(1))
+        self.patient_hsm(Duration::from_secs(3))
     }
 
     pub(crate) fn patient_hsm(&self, call_timeout: Duration) -> Hsm {

@@ -33,6 +33,7 @@ macro_rules! tests {
 pub(crate) use tests;
 
 const THEMES: &[(&str, &[Test])] = &[
+    (EXHAUSTIVE, injected::exhaustive::ALL),
     ("injected", injected::ALL),
     ("keys", keys::ALL),
     ("logins", logins::ALL),
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
                 run(*test);
                 Ok(())
             })
-            .with_ignored_flag(missing)
+            .with_ignored_flag(missing || *theme == EXHAUSTIVE)
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
@@ -103,4 +104,6 @@ fn say(text: &str) {
 }
 
 const CANARY: &str = "AWS_SECRET_ACCESS_KEY";
-const LIMIT: Duration = Duration::from_secs(300);
+/// What is only run when asked for: `cargo test -p enclave-app --test faults -- --ignored`.
+const EXHAUSTIVE: &str = "exhaustive";
+const LIMIT: Duration = Duration::from_secs(3600);

@@ -73,7 +73,7 @@ async fn a_lost_link_is_not_noticed_where_it_is_soon_back() {
 
 async fn when_all_sessions_hang_the_others_do_not_wait_for_ever() {
     let lab = Lab::new();
-    let (hsm, pins) = (lab.hsm(), Source::new(&[("1", PIN)]));
+    let (hsm, pins) = (lab.patient_hsm(Duration::from_secs(1)), Source::new(&[("1", PIN)]));
     send(&hsm, &pins, random()).await.unwrap();
     lab.inject("C_GenerateRandom hang");
     let begun = Instant::now();
