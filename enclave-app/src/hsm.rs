@@ -39,6 +39,9 @@ pub struct HsmConfig {
     pub open: Open,
     /// How long a call may take before the module is taken to hang: [`CALL_TIMEOUT`].
     pub call_timeout: Duration,
+    /// How long a request may take, with all that it waits for; longer than a call, to see what
+    /// became of it: [`REQUEST_TIMEOUT`].
+    pub request_timeout: Duration,
     /// The worker.
     pub program: Program,
 }
@@ -70,8 +73,7 @@ pub struct Hsm {
     labels: Labels,
     logins: Arc<Logins>,
     status: watch::Receiver<Status>,
-    /// How long a request may take.
-    patience: Duration,
+    request_timeout: Duration,
     stop: watch::Sender<bool>,
     supervisor: Mutex<Option<Task>>,
 }
@@ -84,16 +86,16 @@ impl Hsm {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(config: HsmConfig) -> Self {
-        let patience = config.call_timeout + MARGIN;
+        let request_timeout = config.request_timeout;
         let logins = Arc::new(Logins::default());
         let (board, status) = Board::new();
         let (stop, stopped) = watch::channel(false);
         let supervisor = Supervisor::new(config, Arc::clone(&logins), board, stopped);
         let supervisor = Mutex::new(Some(Task(tokio::spawn(supervisor.run()))));
-        Self { labels: Labels::default(), logins, status, patience, stop, supervisor }
+        Self { labels: Labels::default(), logins, status, request_timeout, stop, supervisor }
     }
 
-    /// Has the HSM do something. Takes at most a second longer than a call may take.
+    /// Has the HSM do something, within [`HsmConfig::request_timeout`].
     ///
     /// It may be dropped at any time; the worker may then do the action all the same.
     ///
@@ -106,7 +108,7 @@ impl Hsm {
             logins: &self.logins,
             status: self.status.clone(),
             pins,
-            deadline: Instant::now() + self.patience,
+            deadline: Instant::now() + self.request_timeout,
         };
         errand.run(action).await
     }
@@ -143,7 +145,7 @@ impl Drop for Task {
 /// within ten seconds.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What a request may take beyond a call: to see what became of it.
-const MARGIN: Duration = Duration::from_secs(1);
+/// How long a request may take by default.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(9);
 
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

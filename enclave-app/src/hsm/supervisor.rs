@@ -60,7 +60,7 @@ impl Supervisor {
     /// The life of one worker. Returns how long to wait before the next.
     async fn keep_one(&mut self, secret: &Arc<Secret>) -> Duration {
         self.board.starting();
-        let HsmConfig { open, call_timeout, program } = &self.config;
+        let HsmConfig { open, call_timeout, program, .. } = &self.config;
         let (line, mut process) = match Process::spawn(program, open.sessions, *call_timeout) {
             Ok(spawned) => spawned,
             Err(error) => {

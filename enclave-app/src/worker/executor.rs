@@ -54,13 +54,7 @@ impl Executor {
     }
 
     fn random(&self, random: &Random) -> Result<Randomized, Trouble> {
-        if !(1..=MAX_RANDOM).contains(&random.bytes) {
-            let message = format!("1 to {MAX_RANDOM} random bytes can be had at once");
-            return Err(Trouble::refused(Code::InvalidRequest, message));
-        }
         let bytes = self.session.generate_random_vec(random.bytes.into())?;
         Ok(Randomized { bytes: bytes.into() })
     }
 }
-
-const MAX_RANDOM: u16 = 1024;

@@ -53,7 +53,8 @@ impl Lab {
             ],
         };
         let open = Open { module: shim().to_owned(), token: Some(TOKEN.into()), sessions: 4 };
-        Hsm::new(HsmConfig { open, call_timeout, program })
+        let request_timeout = call_timeout + Duration::from_secs(1);
+        Hsm::new(HsmConfig { open, call_timeout, request_timeout, program })
     }
 
     /// Tells the shim what to do, in lines as in `shim.c`.

@@ -217,7 +217,8 @@ async fn a_program_that_is_no_worker_is_a_clear_failure() {
     for path in ["/bin/true", "/bin/cat", "/nonexistent"] {
         let program = Program { path: path.into(), arguments: Vec::new(), environment: Vec::new() };
         let open = Open { module: PathBuf::from("none.so"), token: None, sessions: 1 };
-        let hsm = Hsm::new(HsmConfig { open, call_timeout: Duration::from_secs(1), program });
+        let (call_timeout, request_timeout) = (Duration::from_secs(1), Duration::from_secs(2));
+        let hsm = Hsm::new(HsmConfig { open, call_timeout, request_timeout, program });
         let failure = send(&hsm, &Source::new(&[("1", PIN)]), random()).await.unwrap_err();
         assert_eq!(failure.code, Code::HsmUnavailable, "{path}: {failure}");
     }
