@@ -82,7 +82,7 @@ impl Executor {
 }
 
 /// CKM_CLOUDHSM_AES_GCM: the HSM makes the nonce, puts it in front of the ciphertext, and expects
-/// it there again. SoftHSM has no such mechanism.
+/// it there again. It takes at most 16,224 bytes.
 pub(super) fn cloudhsm_gcm() -> Result<MechanismType, Error> {
     MechanismType::new_vendor_defined(CKM_VENDOR_DEFINED | CKM_AES_GCM)
 }

@@ -10,9 +10,10 @@
 //! A first step that comes late leaves a nameless key, which the next creation under that label
 //! takes instead of making another; a second step that comes late repeats what was done. To take
 //! over means to destroy whatever else is pending under that CKA_ID, so that nothing else can get
-//! the label any more.
+//! the label any more. On a token that changes no labels a key gets its own at once, and a late
+//! first step may make a second one.
 //!
-//! A new AES key takes 10 calls of the module: C_FindObjectsInit, C_FindObjects and
+//! A new AES key takes 9 calls of the module: C_FindObjectsInit, C_FindObjects and
 //! C_FindObjectsFinal by its label, again by its CKA_ID, C_GenerateKey, C_GetAttributeValue,
 //! C_SetAttributeValue. One that exists takes 6.
 

@@ -27,15 +27,20 @@ impl Executor {
             // A deletion that was not finished.
             None => take_only(&mut found, |_| true, label)?.into_iter().collect(),
         };
-        for object in &doomed {
-            self.destroy_object(object)?;
-        }
         let mut pending = self.objects(Attribute::Id(id_of(label)))?;
         pending.retain(|object| object.label == PENDING.as_bytes());
-        for object in &pending {
-            self.destroy_object(object)?;
+        for object in pending.iter().chain(&doomed) {
+            self.destroy_object(object).or_else(|trouble| self.unless_gone(object, trouble))?;
         }
         if doomed.is_empty() { Err(not_found(label)) } else { Ok(Deleted { label: label.clone() }) }
+    }
+
+    /// Tokens are known to fail after they have done what they were asked for.
+    fn unless_gone(&self, object: &Object, trouble: Trouble) -> Result<(), Trouble> {
+        if !trouble.is_survivable() || Object::read(&self.session, object.handle)?.is_some() {
+            return Err(trouble);
+        }
+        Ok(())
     }
 
     fn destroy_object(&self, object: &Object) -> Result<(), Trouble> {

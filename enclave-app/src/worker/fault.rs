@@ -2,12 +2,12 @@
 //!
 //! | return values | kind | code |
 //! |---|---|---|
-//! | `CKR_PIN_INCORRECT`, `_INVALID`, `_LEN_RANGE`; `CKR_ARGUMENTS_BAD` of `C_Login` | PIN refused | login-refused |
+//! | `CKR_PIN_INCORRECT`, `_INVALID`, `_LEN_RANGE`, `CKR_ARGUMENTS_BAD`, all of `C_Login` | PIN refused | login-refused |
 //! | `CKR_PIN_LOCKED`, `CKR_PIN_EXPIRED`, `CKR_USER_PIN_NOT_INITIALIZED` | user locked | login-refused |
 //! | the link, the token, the session or the module is gone or out of step, or out of memory | broken | hsm-unavailable |
-//! | `CKR_KEY_FUNCTION_NOT_PERMITTED`, `CKR_KEY_TYPE_INCONSISTENT` | call | not-permitted |
-//! | `CKR_ENCRYPTED_DATA_INVALID`, `_LEN_RANGE` | call | not-authentic |
-//! | `CKR_DATA_INVALID`, `_LEN_RANGE` | call | invalid-request |
+//! | `CKR_KEY_FUNCTION_NOT_PERMITTED`, `CKR_KEY_TYPE_INCONSISTENT` where a key is used | call | not-permitted |
+//! | `CKR_ENCRYPTED_DATA_INVALID`, `_LEN_RANGE`, both of `C_Decrypt` | call | not-authentic |
+//! | `CKR_DATA_INVALID`, `_LEN_RANGE` where a key is used | call | invalid-request |
 //! | mechanisms, curves, sizes and functions that the token has not | call | unsupported |
 //! | templates, attributes and arguments that the token refuses | call | hsm-error, final |
 //! | all others, such as `CKR_FUNCTION_FAILED`, which is how CloudHSM throttles | call | hsm-error |
@@ -84,61 +84,37 @@ const fn classify(error: &Error) -> (FaultKind, Code) {
             (FaultKind::Broken, Code::HsmUnavailable)
         }
         Error::NullFunctionPointer => (FaultKind::Call, Code::Unsupported),
-        Error::Pkcs11(RvError::ArgumentsBad, Function::Login) => {
-            (FaultKind::PinRefused, Code::LoginRefused)
-        }
-        Error::Pkcs11(value, _) => classify_value(value),
+        Error::Pkcs11(value, function) => classify_value(*value, *function),
         _ => (FaultKind::Call, Code::HsmError),
     }
 }
 
-const fn classify_value(value: &RvError) -> (FaultKind, Code) {
+/// Values that make no sense of a function are not taken at their word.
+const fn classify_value(value: RvError, function: Function) -> (FaultKind, Code) {
     match value {
-        RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => {
+        RvError::ArgumentsBad
+        | RvError::PinIncorrect
+        | RvError::PinInvalid
+        | RvError::PinLenRange
+            if matches!(function, Function::Login) =>
+        {
             (FaultKind::PinRefused, Code::LoginRefused)
         }
         RvError::PinExpired | RvError::PinLocked | RvError::UserPinNotInitialized => {
             (FaultKind::UserLocked, Code::LoginRefused)
         }
-        RvError::CantLock
-        | RvError::CryptokiAlreadyInitialized
-        | RvError::CryptokiNotInitialized
-        | RvError::DeviceError
-        | RvError::DeviceMemory
-        | RvError::DeviceRemoved
-        | RvError::FipsSelfTestFailed
-        | RvError::GeneralError
-        | RvError::HostMemory
-        | RvError::LibraryLoadFailed
-        | RvError::MutexBad
-        | RvError::MutexNotLocked
-        | RvError::NeedToCreateThreads
-        // A session that is in the midst of something, or not where we believe it is.
-        | RvError::OperationActive
-        | RvError::OperationNotInitialized
-        | RvError::SessionClosed
-        | RvError::SessionCount
-        | RvError::SessionExists
-        | RvError::SessionHandleInvalid
-        | RvError::SessionParallelNotSupported
-        | RvError::SessionReadOnly
-        | RvError::SessionReadOnlyExists
-        | RvError::SessionReadWriteSoExists
-        | RvError::SlotIdInvalid
-        | RvError::TokenNotPresent
-        | RvError::TokenNotRecognized
-        | RvError::UserAlreadyLoggedIn
-        | RvError::UserAnotherAlreadyLoggedIn
-        | RvError::UserNotLoggedIn
-        | RvError::UserTooManyTypes
-        | RvError::UserTypeInvalid => (FaultKind::Broken, Code::HsmUnavailable),
-        RvError::KeyFunctionNotPermitted | RvError::KeyTypeInconsistent => {
+        value if is_broken(value) => (FaultKind::Broken, Code::HsmUnavailable),
+        RvError::KeyFunctionNotPermitted | RvError::KeyTypeInconsistent if is_use(function) => {
             (FaultKind::Call, Code::NotPermitted)
         }
-        RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange => {
+        RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange
+            if matches!(function, Function::Decrypt) =>
+        {
             (FaultKind::Call, Code::NotAuthentic)
         }
-        RvError::DataInvalid | RvError::DataLenRange => (FaultKind::Call, Code::InvalidRequest),
+        RvError::DataInvalid | RvError::DataLenRange if is_use(function) => {
+            (FaultKind::Call, Code::InvalidRequest)
+        }
         RvError::CurveNotSupported
         | RvError::DomainParamsInvalid
         | RvError::FunctionNotSupported
@@ -148,6 +124,60 @@ const fn classify_value(value: &RvError) -> (FaultKind, Code) {
         | RvError::TokenWriteProtected => (FaultKind::Call, Code::Unsupported),
         _ => (FaultKind::Call, Code::HsmError),
     }
+}
+
+/// Whether the link, the token or the module is of no more use, or a session is not where we
+/// believe it is.
+const fn is_broken(value: RvError) -> bool {
+    matches!(
+        value,
+        RvError::CantLock
+            | RvError::CryptokiAlreadyInitialized
+            | RvError::CryptokiNotInitialized
+            | RvError::DeviceError
+            | RvError::DeviceMemory
+            | RvError::DeviceRemoved
+            | RvError::FipsSelfTestFailed
+            | RvError::GeneralError
+            | RvError::HostMemory
+            | RvError::LibraryLoadFailed
+            | RvError::MutexBad
+            | RvError::MutexNotLocked
+            | RvError::NeedToCreateThreads
+            | RvError::OperationActive
+            | RvError::OperationNotInitialized
+            | RvError::SessionClosed
+            | RvError::SessionCount
+            | RvError::SessionExists
+            | RvError::SessionHandleInvalid
+            | RvError::SessionParallelNotSupported
+            | RvError::SessionReadOnly
+            | RvError::SessionReadOnlyExists
+            | RvError::SessionReadWriteSoExists
+            | RvError::SlotIdInvalid
+            | RvError::TokenNotPresent
+            | RvError::TokenNotRecognized
+            | RvError::UserAlreadyLoggedIn
+            | RvError::UserAnotherAlreadyLoggedIn
+            | RvError::UserNotLoggedIn
+            | RvError::UserTooManyTypes
+            | RvError::UserTypeInvalid
+    )
+}
+
+/// Whether it uses a key.
+const fn is_use(function: Function) -> bool {
+    matches!(
+        function,
+        Function::Decrypt
+            | Function::DecryptInit
+            | Function::Encrypt
+            | Function::EncryptInit
+            | Function::Sign
+            | Function::SignInit
+            | Function::Verify
+            | Function::VerifyInit
+    )
 }
 
 /// Whether the same call would fail again for sure.
@@ -240,6 +270,20 @@ mod tests {
         let refused = fault(RvError::TemplateInconsistent);
         assert_eq!((refused.kind, refused.failure.code), (FaultKind::Call, Code::HsmError));
         assert!(!refused.failure.retryable);
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_of_its_function_is_not_believed() {
+        for value in [
+            RvError::DataLenRange,
+            RvError::EncryptedDataInvalid,
+            RvError::KeyFunctionNotPermitted,
+            RvError::PinIncorrect,
+        ] {
+            let error = Error::Pkcs11(value, Function::FindObjects);
+            let Fault { kind, failure, .. } = Trouble::from(error).into();
+            assert_eq!((kind, failure.code), (FaultKind::Call, Code::HsmError), "{value:?}");
+        }
     }
 
     #[test]

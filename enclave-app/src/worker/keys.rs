@@ -1,5 +1,7 @@
 //! Keys by their labels.
 
+use std::num::NonZeroUsize;
+
 use cryptoki::object::{Attribute, ObjectHandle};
 use protocol::answer::Code;
 use protocol::key::{Key, Usage};
@@ -90,7 +92,8 @@ impl Executor {
     }
 
     pub(super) fn handles(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, Trouble> {
-        Ok(self.session.find_objects(template)?)
+        let objects = self.session.iter_objects_with_cache_size(template, AT_ONCE)?;
+        Ok(objects.collect::<Result<_, _>>()?)
     }
 
     /// The halves of a pair share their CKA_ID, and only mostly their label.
@@ -137,6 +140,9 @@ pub(super) fn id_of(label: &KeyLabel) -> Vec<u8> {
 
 /// The label of a key that is not yet acknowledged. No key may be asked for by it.
 pub(super) const PENDING: &str = "(pending)";
+
+/// How many objects C_FindObjects may give in one call.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
 
 const ID_PREFIX: &[u8] = b"nitro-enclave key\0";
 const ID_BYTES: usize = 16;

@@ -1,5 +1,6 @@
 //! HMAC (RFC 2104) and ECDSA (FIPS 186-5), both over SHA-256.
 
+use cryptoki::context::Function;
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
@@ -34,9 +35,10 @@ impl Executor {
         let (mechanism, message) = self.digested(algorithm, verify.message.as_slice());
         match self.session.verify(&mechanism, key, &message, signature) {
             Ok(()) => Ok(Verified { valid: true }),
-            Err(Error::Pkcs11(RvError::SignatureInvalid | RvError::SignatureLenRange, _)) => {
-                Ok(Verified { valid: false })
-            }
+            Err(Error::Pkcs11(
+                RvError::SignatureInvalid | RvError::SignatureLenRange,
+                Function::Verify,
+            )) => Ok(Verified { valid: false }),
             Err(error) => Err(error.into()),
         }
     }
