@@ -23,6 +23,9 @@ impl Executor {
     }
 
     pub(super) fn run(&mut self, action: &Action) -> Result<Outcome, Fault> {
+        let module = Arc::clone(&self.module);
+        let changes = matches!(action, Action::CreateKey(_) | Action::DeleteKey(_));
+        let _turn = module.turn(changes);
         let result = match action {
             Action::CreateKey(spec) => self.create(spec).map(Outcome::CreateKey),
             Action::Decrypt(decrypt) => self.decrypt(decrypt).map(Outcome::Decrypt),

@@ -1,12 +1,13 @@
 //! The PKCS#11 module, and the token that it leads to.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
-use cryptoki::types::AuthPin;
+use cryptoki::types::{AuthPin, Version};
 use protocol::action::Token;
 
 use crate::pin::Pin;
@@ -23,6 +24,8 @@ pub(super) struct Module {
     pub(super) cloudhsm_gcm: bool,
     /// Whether the token hashes for ECDSA.
     pub(super) ecdsa_sha256: bool,
+    /// Keeps changes apart from all else, where the module cannot.
+    turns: Option<RwLock<()>>,
     /// Whether this token was found not to change the labels of keys.
     pub(super) labels_fixed: AtomicBool,
 }
@@ -33,9 +36,8 @@ impl Module {
         pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
         let (slot, info) = find_token(&pkcs11, open.token.as_deref())?;
         let library = pkcs11.get_library_info().ok().map_or_else(String::new, |library| {
-            let version = library.library_version();
             let description = library.library_description().trim();
-            format!("{description} {}.{}", version.major(), version.minor()).trim().to_owned()
+            format!("{description} {}", dotted(library.library_version())).trim().to_owned()
         });
         let token = Token {
             module: open.module.display().to_string(),
@@ -45,11 +47,9 @@ impl Module {
             manufacturer: info.manufacturer_id().trim().to_owned(),
             model: info.model().trim().to_owned(),
             serial: info.serial_number().trim().to_owned(),
-            firmware: {
-                let version = info.firmware_version();
-                format!("{}.{}", version.major(), version.minor())
-            },
+            firmware: dotted(info.firmware_version()),
         };
+        let turns = token.manufacturer.starts_with(SOFTHSM).then(RwLock::default);
         let mechanisms = pkcs11.get_mechanism_list(slot)?;
         let module = Self {
             cloudhsm_gcm: offers_cloudhsm_gcm(&pkcs11, slot)?,
@@ -57,8 +57,21 @@ impl Module {
             labels_fixed: AtomicBool::new(false),
             pkcs11,
             slot,
+            turns,
         };
         Ok((module, token))
+    }
+
+    /// Waits for its turn where that is necessary: until nobody changes keys, or for a change
+    /// until nobody does anything.
+    pub(super) fn turn(&self, changes: bool) -> Turn<'_> {
+        match &self.turns {
+            None => Turn::Any,
+            Some(turns) if changes => {
+                Turn::Only(turns.write().unwrap_or_else(PoisonError::into_inner))
+            }
+            Some(turns) => Turn::Shared(turns.read().unwrap_or_else(PoisonError::into_inner)),
+        }
     }
 
     /// A new session. It is logged in if any is.
@@ -83,6 +96,13 @@ impl Module {
         // The process ends, whatever comes of this.
         let _ = self.pkcs11.finalize();
     }
+}
+
+/// Its holder may do something.
+pub(super) enum Turn<'a> {
+    Any,
+    Only(#[expect(dead_code, reason = "held, not looked at")] RwLockWriteGuard<'a, ()>),
+    Shared(#[expect(dead_code, reason = "held, not looked at")] RwLockReadGuard<'a, ()>),
 }
 
 /// The token with this label, or the first that is initialized. Slots are numbered as the module
@@ -113,6 +133,10 @@ fn find_token(pkcs11: &Pkcs11, label: Option<&str>) -> Result<(Slot, TokenInfo),
     })
 }
 
+fn dotted(version: Version) -> String {
+    format!("{}.{}", version.major(), version.minor())
+}
+
 /// Vendors' mechanisms are not in the list that `cryptoki` gives.
 fn offers_cloudhsm_gcm(pkcs11: &Pkcs11, slot: Slot) -> Result<bool, Trouble> {
     match pkcs11.get_mechanism_info(slot, cipher::cloudhsm_gcm()?) {
@@ -123,3 +147,7 @@ fn offers_cloudhsm_gcm(pkcs11: &Pkcs11, slot: Slot) -> Result<bool, Trouble> {
         },
     }
 }
+
+/// Whoever makes it. While one thread makes a key, SoftHSM 2.6 can lose sight of it in another that
+/// looks for some, for as long as the process lives; or C_GenerateKey says CKR_GENERAL_ERROR.
+const SOFTHSM: &str = "SoftHSM";
