@@ -1,19 +1,25 @@
 # Everything that a person or CI runs. `make help` lists it.
 TARGET ?= x86_64-unknown-linux-musl
+# enclave-app loads PKCS#11 modules, which need glibc: it is for this target in the place of musl.
+GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
+GNU_BIN = target/$(GNU_TARGET)/release
 
 .PHONY: help build test check deny configs demo
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
-build: ## the static binaries, in target/<target>/release
-	rustup target add $(TARGET)
-	cargo build --release --target $(TARGET) -p inproxy -p outproxy
+build: ## the binaries, in target/<target>/release: static ones, and enclave-app; needs musl-gcc
+	rustup target add $(TARGET) $(GNU_TARGET)
+	cargo build --release --target $(TARGET) -p inproxy -p outproxy -p host-client
+	cargo build --release --target $(GNU_TARGET) -p enclave-app
+	test $(GNU_BIN) -ef $(BIN) || cp $(GNU_BIN)/enclave-app $(BIN)/
 
 test: build ## every test, also those over real AF_VSOCK in a virtual machine
 	tests/lab/setup
-	BIN_DIR=$(CURDIR)/$(BIN) cargo nextest run --workspace --target $(TARGET) --profile ci
+	BIN_DIR=$(CURDIR)/$(BIN) cargo nextest run --workspace --exclude enclave-app --target $(TARGET) --profile ci
+	cargo nextest run -p enclave-app --profile ci
 
 check: ## format, lints, documentation
 	cargo fmt --all --check
@@ -28,6 +34,12 @@ configs: build ## every file in configs/, as the binaries see it, also with its 
 	sed 's/^#\([[a-z]\)/\1/' configs/outproxy.toml | $(BIN)/outproxy --check --config /dev/stdin
 	$(BIN)/inproxy --check --config configs/inproxy.toml
 	sed 's/^#\([[a-z]\)/\1/' configs/inproxy.toml | $(BIN)/inproxy --check --config /dev/stdin
+	$(BIN)/enclave-app --check --config configs/enclave-app.toml
+	sed 's/^#\([[a-z]\)/\1/; s|/etc/private-ca.pem|/etc/ssl/certs/ca-certificates.crt|' configs/enclave-app.toml | $(BIN)/enclave-app --check --config /dev/stdin
+	python3 -m json.tool configs/iam-policy.json >/dev/null
+	@if command -v hadolint >/dev/null; \
+	then hadolint --failure-threshold error configs/enclave.Dockerfile; \
+	else echo 'skipped: configs/enclave.Dockerfile, since there is no hadolint here'; fi
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo

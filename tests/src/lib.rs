@@ -2,11 +2,21 @@
 //! proxies between them.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+pub mod application;
+pub mod ca;
+pub mod client;
 pub mod dns;
+pub mod hsm;
+pub mod impostor;
 pub mod leg;
+pub mod link;
+pub mod load;
 pub mod namespace;
 pub mod patience;
 pub mod peers;
 pub mod process;
 pub mod proxies;
+pub mod secrets_manager;
+pub mod tls;
+pub mod vpc;
 pub mod world;

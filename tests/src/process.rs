@@ -110,8 +110,14 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("it runs")
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        Pid::from_raw(self.id().cast_signed())
     }
 }
 

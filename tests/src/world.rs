@@ -31,7 +31,8 @@ impl World {
     /// Turns this process, which must have one thread, into the host of a new world.
     #[must_use]
     pub fn enter() -> Self {
-        let networks = ["10.0.10.0/24", "10.0.11.0/24", "10.0.20.0/24", "fd00:10::/64"];
+        let networks =
+            ["10.0.0.50/32", "10.0.10.0/24", "10.0.11.0/24", "10.0.20.0/24", "fd00:10::/64"];
         become_host(&networks.map(|network| network.parse().expect("a network")));
         let directory = TempDir::new().expect("a directory");
         Self { enclave: Enclave::new(), leg: Leg::from_env(directory.path()), directory }

@@ -6,11 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tests::link::module;
 use tests::proxies::binary;
+use tests::secrets_manager::cache;
 
 #[test]
 fn all_scenarios_hold_over_real_vsock() {
@@ -24,18 +26,19 @@ fn all_scenarios_hold_over_real_vsock() {
     if let Ok(kernel) = env::var("LAB_KERNEL") {
         command.args(["--kernel", &kernel]);
     }
-    for (program, name) in [
-        (e2e(), "e2e"),
-        (binary("inproxy"), "inproxy"),
-        (binary("outproxy"), "outproxy"),
-        (PathBuf::from("/usr/bin/socat"), "socat"),
-    ] {
-        let mut file = program.into_os_string();
-        file.push(format!(":/usr/bin/{name}"));
-        command.arg("--file").arg(file);
+    let under_test = ["inproxy", "outproxy", "enclave-app", "host-client"];
+    let programs = under_test.map(|name| (binary(name), name));
+    for (program, name) in programs.into_iter().chain([(e2e(), "e2e")]) {
+        bring(&mut command, &program, &Path::new("/usr/bin").join(name));
     }
-    command.args(["--", "env", "TUNNEL_LEG=vsock", "BIN_DIR=/usr/bin"]);
-    for name in ["SCRIPTS", "SCRIPT_SEED"] {
+    for path in third_parties() {
+        bring(&mut command, &path, &path);
+    }
+    let lab_cache = cache().canonicalize().unwrap();
+    let mut variable = OsString::from("LAB_CACHE=");
+    variable.push(lab_cache);
+    command.args(["--", "env", "TUNNEL_LEG=vsock", "BIN_DIR=/usr/bin"]).arg(variable);
+    for name in ["KILLS", "KILL_SEED", "SCRIPTS", "SCRIPT_SEED"] {
         command.args(env::var(name).map(|value| format!("{name}={value}")));
     }
     command.args(["e2e", "--test-threads", "2", "--color", "never"]).args(env::var("SCENARIOS"));
@@ -44,6 +47,33 @@ fn all_scenarios_hold_over_real_vsock() {
     assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
     assert!(stdout.contains("test result: ok."), "nothing was run\n{stdout}\n{stderr}");
     say(&stdout);
+}
+
+fn bring(command: &mut Command, host: &Path, guest: &Path) {
+    let mut file = host.as_os_str().to_owned();
+    file.push(":");
+    file.push(guest);
+    command.arg("--file").arg(file);
+}
+
+/// What is at the same place in the guest: what HSMs and Secrets Manager are made of.
+fn third_parties() -> Vec<PathBuf> {
+    let libraries = PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH));
+    let python = Path::new("/usr/bin/python3").canonicalize().unwrap();
+    let modules = Path::new("/usr/lib").join(python.file_name().unwrap());
+    let programs = ["openssl", "p11-kit", "pkcs11-tool", "socat", "softhsm2-util"];
+    programs
+        .into_iter()
+        .map(|name| Path::new("/usr/bin").join(name))
+        .chain([
+            libraries.join("softhsm"),
+            "/usr/lib/softhsm".into(),
+            "/usr/libexec/p11-kit".into(),
+            module().into(),
+            cache().canonicalize().unwrap().join("moto"),
+            modules,
+        ])
+        .collect()
 }
 
 /// The newest build of the program that lies beside this one.
@@ -60,13 +90,12 @@ fn e2e() -> PathBuf {
 
 /// What the lab needs and this machine has not.
 fn missing() -> Option<String> {
-    let cache = env::var_os("LAB_CACHE")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab"), PathBuf::from);
+    let cache = cache();
     let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
     if !qemu.is_ok_and(|output| output.status.success()) {
         Some("there is no QEMU; run tests/lab/setup".into())
-    } else if !cache.join("bin/vhost-device-vsock").exists() {
-        Some(format!("nothing to boot in `{}`; run tests/lab/setup", cache.display()))
+    } else if !cache.join("bin/vhost-device-vsock").exists() || !cache.join("moto").exists() {
+        Some(format!("`{}` is not complete; run tests/lab/setup", cache.display()))
     } else {
         None
     }
