@@ -11,8 +11,7 @@
  *              slow:MS    wait so many milliseconds first
  *
  * COUNT says how often (default: always), after SKIP calls that go well. Both are counted down in
- * the file, over all processes that use it, and keep their width: write 1 as 01 where it is to
- * become 10, and so on.
+ * the file, over all processes that use it, and keep their width.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -227,7 +226,8 @@ static CK_FUNCTION_LIST list = { { 2, 40 }, FUNCTIONS(MEMBER) };
 __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **out)
 {
     void *module = dlopen(getenv("SHIM_MODULE"), RTLD_NOW | RTLD_LOCAL);
-    CK_C_GetFunctionList get = module ? (CK_C_GetFunctionList)dlsym(module, "C_GetFunctionList") : NULL;
+    void *symbol = module ? dlsym(module, "C_GetFunctionList") : NULL;
+    CK_C_GetFunctionList get = (CK_C_GetFunctionList)symbol;
     if (!get) {
         fprintf(stderr, "SHIM_MODULE: %s\n", dlerror());
         return CKR_GENERAL_ERROR;
