@@ -81,6 +81,12 @@ impl Drop for Pipe {
     }
 }
 
+/// Closes the pipes of this thread's pool, so that a proxy at rest holds no descriptors for them.
+pub fn close_idle() {
+    let free = POOL.try_with(|pool| std::mem::take(&mut pool.borrow_mut().free));
+    drop(free);
+}
+
 fn open() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     // Refused beyond /proc/sys/fs/pipe-user-pages-soft; then it is smaller, and slower.
@@ -124,3 +130,65 @@ const POOLED: usize = 8;
 /// How many pipes there may be at once, of two descriptors each: the descriptors are for
 /// connections.
 const MAX_PIPES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let ((mut sender, from), (to, mut receiver)) = (pair(), pair());
+        sender.write_all(b"hello").unwrap();
+        let mut pipe = Pipe::take().unwrap();
+        assert_eq!(pipe.fill(from.as_fd()).unwrap(), 5);
+        assert_eq!(pipe.drain(to.as_fd()).unwrap(), 5);
+        assert_eq!(pipe.held(), 0);
+        let mut bytes = [0; 5];
+        receiver.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello");
+    }
+
+    #[test]
+    fn it_says_when_there_is_nothing_and_when_it_is_the_end() {
+        let (sender, from) = pair();
+        let mut pipe = Pipe::take().unwrap();
+        assert_eq!(pipe.fill(from.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(sender);
+        assert_eq!(pipe.fill(from.as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn one_that_is_not_empty_is_not_used_again() {
+        let (mut sender, from) = pair();
+        sender.write_all(b"secret").unwrap();
+        let mut pipe = Pipe::take().unwrap();
+        pipe.fill(from.as_fd()).unwrap();
+        drop(pipe);
+        assert!(POOL.with_borrow(|pool| pool.free.is_empty() && pool.taken == 0));
+        drop(Pipe::take().unwrap());
+        assert_eq!(POOL.with_borrow(|pool| (pool.free.len(), pool.taken)), (1, 0));
+    }
+
+    #[test]
+    fn there_is_an_end_to_pipes_and_a_buffer_will_do() {
+        let pipes: Vec<_> = (0..MAX_PIPES).map(|_| Pipe::take().unwrap()).collect();
+        assert!(Pipe::take().is_none());
+        drop(pipes);
+        assert!(Pipe::take().is_some());
+        assert_eq!(POOL.with_borrow(|pool| (pool.free.len(), pool.taken)), (POOLED, 0));
+        close_idle();
+        assert!(POOL.with_borrow(|pool| pool.free.is_empty()));
+    }
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (a, b) = UnixStream::pair().unwrap();
+        for end in [&a, &b] {
+            end.set_nonblocking(true).unwrap();
+        }
+        (a, b)
+    }
+}

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::buffer::Buffer;
 use crate::notices::Tunnel;
-use crate::pipe::Pipe;
+use crate::pipe::{self, Pipe};
 use crate::stream::Stream;
 
 /// Copies one way. It holds a buffer or a pipe only while the receiver is slower than the sender.
@@ -15,6 +15,7 @@ pub(super) struct Direction {
     state: State,
     /// Whether more comes at once than is worth copying.
     bulk: bool,
+    spliced: bool,
     moved: u64,
     overhead: u64,
 }
@@ -145,6 +146,7 @@ impl Direction {
         {
             let n = ready!(from.poll_fill(cx, &mut pipe))?;
             self.bulk = n >= BULK;
+            self.spliced = true;
             self.waiting = (n > 0).then_some(Waiting::Pipe(pipe));
             return Poll::Ready(Ok(n));
         }
@@ -181,6 +183,15 @@ impl Direction {
             // A peer that was told of the end may close both ways.
             State::Done => false,
             State::Ended | State::Open => receiver.was_aborted(),
+        }
+    }
+}
+
+impl Drop for Direction {
+    fn drop(&mut self) {
+        if self.spliced {
+            // Whoever still needs one makes another: what is in bulk pays for that.
+            pipe::close_idle();
         }
     }
 }
