@@ -41,7 +41,7 @@ use scenario::{EMULATED, MOST_PROCESSES, NATIVE, Scenario, Theme};
 /// The binaries are those in the directory `BIN_DIR`. Exits with 0, or with `--check` with 1 if a
 /// target was not reached.
 #[derive(Debug, Parser)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     role: Option<Role>,
