@@ -41,7 +41,7 @@ bench: bench-build ## our speed beside that of socat, HAProxy and nginx; ARGS="-
 
 bench-vsock: bench-build ## the same beside socat over AF_VSOCK, in a virtual machine
 	tests/lab/setup
-	BIN_DIR=$(BIN) tests/bench/vsock $(ARGS)
+	BIN_DIR=$(BIN) tests/bench/vm $(ARGS)
 
 bench-build: build
 	cargo build --release --target $(TARGET) -p tests --bin bench
