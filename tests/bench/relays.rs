@@ -75,7 +75,8 @@ fn socat(way: &Way) -> Relay {
     };
     let command = |from: &str, to: &str| {
         let mut command = Command::new("socat");
-        command.args([from, to]);
+        // Half a second after one direction has ended it would cut the other off.
+        command.args(["-t", "30", from, to]);
         command
     };
     Relay {
