@@ -13,8 +13,8 @@ use crate::stream::Stream;
 pub(super) struct Direction {
     waiting: Option<Waiting>,
     state: State,
-    /// Whether more comes at once than is worth copying.
-    bulk: bool,
+    /// For how many reads more to use a pipe, unless one of them is large again.
+    pipes: u8,
     spliced: bool,
     moved: u64,
     overhead: u64,
@@ -141,18 +141,18 @@ impl Direction {
         from: &mut Stream,
         to: &Stream,
     ) -> Poll<io::Result<usize>> {
-        if self.bulk
+        if self.pipes > 0
             && let Some(mut pipe) = Pipe::take()
         {
             let n = ready!(from.poll_fill(cx, &mut pipe))?;
-            self.bulk = n >= BULK;
+            self.pipes = if n >= BULK { PIPES } else { self.pipes - 1 };
             self.spliced = true;
             self.waiting = (n > 0).then_some(Waiting::Pipe(pipe));
             return Poll::Ready(Ok(n));
         }
         let mut buffer = Buffer::take();
         let n = ready!(from.poll_read(cx, &mut buffer))?;
-        self.bulk = n >= BULK && from.can_splice(to);
+        self.pipes = if n >= BULK && from.can_splice(to) { PIPES } else { 0 };
         self.waiting = (n > 0).then_some(Waiting::Buffer(buffer));
         Poll::Ready(Ok(n))
     }
@@ -199,3 +199,6 @@ impl Drop for Direction {
 /// From so many bytes at once a pipe is cheaper than a buffer; below, its two calls cost more than
 /// the copy.
 const BULK: usize = 32 * 1024;
+
+/// What comes in bulk comes in pieces of all sizes: one small piece is no end of it.
+const PIPES: u8 = 8;
