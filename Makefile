@@ -5,10 +5,10 @@ GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
 GNU_BIN = target/$(GNU_TARGET)/release
 
-.PHONY: help build test check deny configs demo
+.PHONY: help build test check deny configs demo bench bench-vsock bench-build
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 build: ## the binaries, in target/<target>/release: static ones, and enclave-app; needs musl-gcc
 	rustup target add $(TARGET) $(GNU_TARGET)
@@ -43,3 +43,17 @@ configs: build ## every file in configs/, as the binaries see it, also with its 
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo
+
+# What `bench --help` lists, such as ARGS="--rounds 9 --only rr --chart chart.svg".
+ARGS =
+
+bench: bench-build ## our speed beside that of socat, HAProxy and nginx; ARGS="--help" tells more
+	tests/bench/setup
+	BIN_DIR=$(BIN) $(BIN)/bench $(ARGS)
+
+bench-vsock: bench-build ## the same beside socat over AF_VSOCK, in a virtual machine
+	tests/lab/setup
+	BIN_DIR=$(BIN) tests/bench/vm $(ARGS)
+
+bench-build: build
+	cargo build --release --target $(TARGET) -p tests --bin bench

@@ -63,6 +63,14 @@ impl Enclave {
             f()
         })
     }
+
+    /// Calls `f` with the enclave's network and the host's files, for programs that need some.
+    pub fn run_in_network<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        in_thread(|| {
+            setns(&self.network, CloneFlags::CLONE_NEWNET).expect("the enclave's network");
+            f()
+        })
+    }
 }
 
 impl Default for Enclave {

@@ -22,6 +22,7 @@ pub mod log;
 pub mod log_limit;
 pub mod metrics;
 pub mod notices;
+pub mod pipe;
 pub mod relay;
 pub mod resources;
 pub mod signals;

@@ -9,12 +9,12 @@ use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_vsock::VsockListener;
 
 use crate::endpoint::{Cid, Endpoint};
 use crate::host::Host;
 use crate::stream::Stream;
-use crate::{tcp, vsock};
+use crate::tcp;
+use crate::vsock::{self, VsockListener};
 
 /// A socket that accepts connections.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Listener {
                 Ok((Stream::Unix(stream), Peer::Unix))
             }
             ListenSocket::Vsock(listener) => {
-                let (stream, address) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await?;
+                let (stream, address) = listener.accept().await?;
                 let peer = Peer::Vsock { cid: Cid::new(address.cid()), port: address.port() };
                 Ok((Stream::Vsock(stream), peer))
             }

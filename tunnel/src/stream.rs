@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use nix::libc;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_vsock::VsockStream;
 
 use crate::buffer::Buffer;
+use crate::pipe::Pipe;
 use crate::{tcp, vsock};
 
 /// A connected byte stream.
@@ -67,6 +68,60 @@ impl Stream {
             Self::Vsock(stream) => {
                 let bytes = &bytes[..bytes.len().min(vsock::MAX_WRITE)];
                 Pin::new(stream).poll_write(cx, bytes)
+            }
+        }
+    }
+
+    /// Whether bytes can be moved from this stream to `to` by way of a pipe. vsock would copy them
+    /// nevertheless.
+    pub(crate) fn can_splice(&self, to: &Self) -> bool {
+        !matches!(self, Self::Vsock(_)) && !matches!(to, Self::Vsock(_))
+    }
+
+    /// Moves bytes into an empty `pipe`, and says how many; 0 is the end of the stream.
+    pub(crate) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let filled = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || pipe.fill(stream.as_fd()))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || pipe.fill(stream.as_fd()))
+                }
+                Self::Vsock(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            if !is_not_ready(&filled) {
+                return Poll::Ready(filled);
+            }
+        }
+    }
+
+    /// Moves bytes out of `pipe`, and says how many.
+    pub(crate) fn poll_drain(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let drained = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || pipe.drain(stream.as_fd()))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || pipe.drain(stream.as_fd()))
+                }
+                Self::Vsock(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            if !is_not_ready(&drained) {
+                return Poll::Ready(drained);
             }
         }
     }
@@ -175,4 +230,8 @@ impl AsFd for Stream {
             Self::Vsock(stream) => stream.as_fd(),
         }
     }
+}
+
+fn is_not_ready<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

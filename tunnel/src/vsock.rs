@@ -1,15 +1,18 @@
 //! AF_VSOCK sockets, created and configured before they listen or connect; see vsock(7).
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::setsockopt;
 use nix::sys::time::TimeVal;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio_vsock::{VsockListener, VsockStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio_vsock::{VsockAddr, VsockStream};
 
 use crate::endpoint::{Cid, VsockPort};
 
@@ -35,7 +38,44 @@ pub fn listen(cid: Cid, port: VsockPort, backlog: i32) -> io::Result<VsockListen
     let socket = socket()?;
     socket.bind(&SockAddr::vsock(cid.get(), port.get()))?;
     socket.listen(backlog)?;
-    Ok(VsockListener::from(OwnedFd::from(socket)))
+    #[expect(deprecated, reason = "unsound only for a type that may close its descriptor early")]
+    let socket = AsyncFd::with_interest(OwnedFd::from(socket).into(), Interest::READABLE)?;
+    Ok(VsockListener(socket))
+}
+
+/// A socket that accepts connections.
+#[derive(Debug)]
+pub struct VsockListener(AsyncFd<::vsock::VsockListener>);
+
+impl VsockListener {
+    /// Takes the next connection.
+    ///
+    /// # Errors
+    ///
+    /// What accept(2) answers.
+    pub async fn accept(&self) -> io::Result<(VsockStream, VsockAddr)> {
+        loop {
+            let mut queue = self.0.readable().await?;
+            if let Ok(accepted) = queue.try_io(|socket| accept_queued(socket.get_ref())) {
+                let (stream, address) = accepted?;
+                return Ok((VsockStream::new(stream)?, address));
+            }
+        }
+    }
+}
+
+/// Asks first whether there is a connection: where there is none, accept(2) puts the thread to
+/// sleep until the next tick of the kernel's clock, also for a socket that does not block
+/// (`schedule_timeout(0)` in `vsock_accept`). Every tunnel of this thread would stand still for up
+/// to 4 ms with each connection.
+fn accept_queued(
+    listener: &::vsock::VsockListener,
+) -> io::Result<(::vsock::VsockStream, VsockAddr)> {
+    let mut queue = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut queue, PollTimeout::ZERO)? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => listener.accept(),
+    }
 }
 
 /// Connects, within `timeout`.

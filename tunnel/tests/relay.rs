@@ -53,6 +53,34 @@ async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> (Vec<u8>, io::Res
     (bytes, result.expect("the stream ends").map(drop))
 }
 
+/// Reads to the end, so slowly at first that all buffers on the way fill up.
+async fn read_in_bursts(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut piece = vec![0; 300_000];
+    let mut sizes = fastrand::Rng::with_seed(3);
+    loop {
+        tokio::task::yield_now().await;
+        let size = sizes.usize(1..=piece.len());
+        match stream.read(&mut piece[..size]).await.unwrap() {
+            0 => return all,
+            n => all.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut noise);
+    noise
+}
+
+/// How many ends of pipes this process has.
+fn pipes() -> usize {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
+}
+
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
@@ -76,6 +104,61 @@ async fn a_half_closed_request_gets_its_whole_reply() {
     let summary = end_of(relay).await;
     assert!(matches!(summary.outcome, Outcome::Finished));
     assert_eq!((summary.sent, summary.received), (7, 1_000_000));
+}
+
+#[tokio::test]
+async fn what_comes_in_bulk_arrives_whole_both_ways_at_once() {
+    let before = pipes();
+    let (client, upstream, running) = tunnel(TIMEOUTS).await;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_upstream, mut to_upstream) = upstream.into_split();
+    let request = noise(8 << 20, 1);
+    let reply = noise(8 << 20, 2);
+    let send_request = async {
+        to_client.write_all(&request).await.unwrap();
+        assert!(pipes() > before, "nothing was spliced");
+        to_client.shutdown().await.unwrap();
+    };
+    let send_reply = async {
+        to_upstream.write_all(&reply).await.unwrap();
+        to_upstream.shutdown().await.unwrap();
+    };
+    let (_, _, received, sent) = tokio::join!(
+        send_request,
+        send_reply,
+        read_in_bursts(&mut from_client),
+        read_in_bursts(&mut from_upstream)
+    );
+    assert!(sent == request && received == reply);
+    let summary = end_of(running).await;
+    assert!(matches!(summary.outcome, Outcome::Finished), "{summary:?}");
+    assert_eq!((summary.sent, summary.received), (8 << 20, 8 << 20));
+    assert_eq!(pipes(), before, "descriptors are left");
+}
+
+#[tokio::test]
+async fn what_one_tunnel_leaves_in_a_pipe_never_reaches_another() {
+    let before = pipes();
+    // Upstream reads nothing, so that the relay is left with a pipe that has something in it.
+    let (mut client, upstream, running) = tunnel(TIMEOUTS).await;
+    let foreign = vec![0xAA; 16 << 20];
+    assert!(timeout(Duration::from_millis(300), client.write_all(&foreign)).await.is_err());
+    assert!(pipes() > before, "nothing was spliced");
+    drop(upstream);
+    reset(client);
+    end_of(running).await;
+
+    let (client, upstream, running) = tunnel(TIMEOUTS).await;
+    let (mut from_upstream, _to_upstream) = upstream.into_split();
+    let (_from_client, mut to_client) = client.into_split();
+    let own = vec![0x55; 4 << 20];
+    let send = async {
+        to_client.write_all(&own).await.unwrap();
+        to_client.shutdown().await.unwrap();
+    };
+    let ((), sent) = tokio::join!(send, read_in_bursts(&mut from_upstream));
+    assert!(sent == own);
+    running.abort();
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::task::Context;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tests::patience::scaled;
@@ -11,6 +13,7 @@ use tests::peers::{
 };
 use tests::process::has;
 use tests::world::{HSM, HSM2, RAW, World};
+use tunnel::listener::Listener;
 
 crate::scenarios![
     a_half_closed_request_gets_its_whole_reply,
@@ -22,6 +25,7 @@ crate::scenarios![
     connections_die_with_inproxy,
     many_streams_never_mix,
     a_slow_reader_slows_nobody_else,
+    to_look_for_a_connection_keeps_nobody_waiting,
 ];
 
 fn a_half_closed_request_gets_its_whole_reply(world: &World) {
@@ -230,6 +234,32 @@ fn a_slow_reader_slows_nobody_else(world: &World) {
         }
     }
     assert_eq!(read, written);
+}
+
+/// accept(2) on a vsock whose queue is empty sleeps for half a tick of 4 ms on average, and with it
+/// would all tunnels of the thread.
+fn to_look_for_a_connection_keeps_nobody_waiting(world: &World) {
+    let endpoint = world.leg.listen(5).parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut looks = runtime.block_on(async {
+        let listener = Listener::bind(&endpoint).unwrap();
+        let mut looks = Vec::new();
+        for _ in 0..50 {
+            let client = world.leg.dial(5).unwrap();
+            listener.accept().await.unwrap();
+            let start = Instant::now();
+            let mut next = std::pin::pin!(listener.accept());
+            assert!(
+                next.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
+            );
+            looks.push(start.elapsed());
+            drop(client);
+        }
+        looks
+    });
+    looks.sort();
+    let median = looks[looks.len() / 2];
+    assert!(median < Duration::from_millis(1), "{median:?}");
 }
 
 fn echo(mut stream: TcpStream) {

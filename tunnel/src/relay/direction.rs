@@ -5,15 +5,26 @@ use std::task::{Context, Poll, ready};
 
 use crate::buffer::Buffer;
 use crate::notices::Tunnel;
+use crate::pipe::{self, Pipe};
 use crate::stream::Stream;
 
-/// Copies one way. It holds a buffer only while the receiver is slower than the sender.
+/// Copies one way. It holds a buffer or a pipe only while the receiver is slower than the sender.
 #[derive(Debug, Default)]
 pub(super) struct Direction {
-    waiting: Option<Buffer>,
+    waiting: Option<Waiting>,
     state: State,
+    /// For how many reads more to use a pipe, unless one of them is large again.
+    pipes: u8,
+    spliced: bool,
     moved: u64,
     overhead: u64,
+}
+
+/// What the receiver is still to get.
+#[derive(Debug)]
+enum Waiting {
+    Buffer(Buffer),
+    Pipe(Pipe),
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +44,7 @@ impl Direction {
     /// Delivers `first`, of which `overhead` bytes are not counted, before anything is read.
     pub(super) fn put_first(&mut self, first: Buffer, overhead: usize) {
         self.overhead += overhead as u64;
-        self.waiting = (!first.is_empty()).then_some(first);
+        self.waiting = (!first.is_empty()).then_some(Waiting::Buffer(first));
     }
 
     /// Bytes that the receiver took.
@@ -113,23 +124,51 @@ impl Direction {
                 };
                 continue;
             }
-            let mut buffer = Buffer::take();
-            match ready!(from.poll_read(cx, &mut buffer))? {
+            match ready!(self.poll_take(cx, from, to))? {
                 0 if reverse.proves_abort(from) => {
                     return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
                 0 => self.state = State::Ended,
-                _ => self.waiting = Some(buffer),
+                _ => {}
             }
         }
     }
 
+    /// Takes what the sender has, and says how much; 0 is the end of the stream.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &Stream,
+    ) -> Poll<io::Result<usize>> {
+        if self.pipes > 0
+            && let Some(mut pipe) = Pipe::take()
+        {
+            let n = ready!(from.poll_fill(cx, &mut pipe))?;
+            self.pipes = if n >= BULK { PIPES } else { self.pipes - 1 };
+            self.spliced = true;
+            self.waiting = (n > 0).then_some(Waiting::Pipe(pipe));
+            return Poll::Ready(Ok(n));
+        }
+        let mut buffer = Buffer::take();
+        let n = ready!(from.poll_read(cx, &mut buffer))?;
+        self.pipes = if n >= BULK && from.can_splice(to) { PIPES } else { 0 };
+        self.waiting = (n > 0).then_some(Waiting::Buffer(buffer));
+        Poll::Ready(Ok(n))
+    }
+
     fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
-        while let Some(buffer) = &mut self.waiting {
-            let n = ready!(to.poll_write(cx, buffer.filled()))?;
-            buffer.consume(n);
+        while let Some(waiting) = &mut self.waiting {
+            let (n, is_delivered) = match waiting {
+                Waiting::Buffer(buffer) => {
+                    let n = ready!(to.poll_write(cx, buffer.filled()))?;
+                    buffer.consume(n);
+                    (n, buffer.is_empty())
+                }
+                Waiting::Pipe(pipe) => (ready!(to.poll_drain(cx, pipe))?, pipe.held() == 0),
+            };
             self.moved += n as u64;
-            if buffer.is_empty() {
+            if is_delivered {
                 self.waiting = None;
             }
         }
@@ -147,3 +186,19 @@ impl Direction {
         }
     }
 }
+
+impl Drop for Direction {
+    fn drop(&mut self) {
+        if self.spliced {
+            // Whoever still needs one makes another: what is in bulk pays for that.
+            pipe::close_idle();
+        }
+    }
+}
+
+/// From so many bytes at once a pipe is cheaper than a buffer; below, its two calls cost more than
+/// the copy.
+const BULK: usize = 32 * 1024;
+
+/// What comes in bulk comes in pieces of all sizes: one small piece is no end of it.
+const PIPES: u8 = 8;
