@@ -106,4 +106,4 @@ fn say(text: &str) {
 const CANARY: &str = "AWS_SECRET_ACCESS_KEY";
 /// What is only run when asked for: `cargo test -p enclave-app --test faults -- --ignored`.
 const EXHAUSTIVE: &str = "exhaustive";
-const LIMIT: Duration = Duration::from_secs(3600);
+const LIMIT: Duration = Duration::from_secs(7200);
