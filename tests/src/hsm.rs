@@ -127,7 +127,10 @@ impl Hsm {
         end(&mut self.server);
     }
 
-    /// Has it say nothing any more, to nobody, on any connection.
+    /// Has it say nothing any more, to nobody, on any connection. What it was told before is done.
+    ///
+    /// What is inside goes on: stopped, it might hold a lock of SoftHSM's, which is one that the
+    /// other HSMs of its cluster wait for.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
@@ -154,9 +157,7 @@ impl Hsm {
     }
 
     fn signal(&self, signal: Signal) {
-        for part in [&self.server, &self.front].into_iter().flatten() {
-            signal_group(part, signal);
-        }
+        signal_group(self.front.as_ref().expect("it runs"), signal);
     }
 }
 
