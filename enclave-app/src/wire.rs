@@ -1,11 +1,13 @@
 //! What the application and its worker say to each other: frames of JSON over a socket pair, which
 //! is the worker's standard input.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use protocol::action::{Action, Outcome, Token};
 use protocol::answer::Failure;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::pin::Pin;
 
@@ -86,4 +88,32 @@ pub enum FaultKind {
     PinRefused,
     /// The HSM allows this user no further attempt.
     UserLocked,
+}
+
+/// A message as JSON. It may be secret, so no copy of it stays behind.
+///
+/// # Errors
+///
+/// It has no JSON form.
+pub fn encode(message: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let mut size = Size(0);
+    serde_json::to_writer(&mut size, message)?;
+    // In one piece from the start: a vector that grows leaves copies behind that nobody wipes.
+    let mut json = Zeroizing::new(Vec::with_capacity(size.0));
+    serde_json::to_writer(&mut *json, message)?;
+    Ok(json)
+}
+
+/// Counts what is written.
+struct Size(usize);
+
+impl Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

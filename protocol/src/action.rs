@@ -1,10 +1,14 @@
 //! What can be asked for, and what comes of it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::answer::{Code, Failure};
 use crate::bytes::Bytes;
 use crate::key::{Key, KeyKind, Usage};
 use crate::label::KeyLabel;
+use crate::malformed::excerpt;
+use crate::members::Members;
+use crate::message::invalid;
 
 /// What is to be done.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -32,6 +36,66 @@ pub enum Action {
     Sign(Sign),
     /// Says whether a signature is one of the message.
     Verify(Verify),
+}
+
+impl Action {
+    /// The names of all.
+    pub const NAMES: [&'static str; 11] = [
+        "create-key",
+        "decrypt",
+        "delete-key",
+        "describe",
+        "echo",
+        "encrypt",
+        "get-key",
+        "list-keys",
+        "random",
+        "sign",
+        "verify",
+    ];
+
+    /// The name that it has in messages.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateKey(_) => "create-key",
+            Self::Decrypt(_) => "decrypt",
+            Self::DeleteKey(_) => "delete-key",
+            Self::Describe(_) => "describe",
+            Self::Echo(_) => "echo",
+            Self::Encrypt(_) => "encrypt",
+            Self::GetKey(_) => "get-key",
+            Self::ListKeys(_) => "list-keys",
+            Self::Random(_) => "random",
+            Self::Sign(_) => "sign",
+            Self::Verify(_) => "verify",
+        }
+    }
+
+    /// The action with this name, of the members that are its own.
+    pub(crate) fn from_members(name: &str, members: Members<'_>) -> Result<Self, Failure> {
+        match name {
+            "create-key" => members.rest().map(Self::CreateKey),
+            "decrypt" => members.rest().map(Self::Decrypt),
+            "delete-key" => members.rest().map(Self::DeleteKey),
+            "describe" => members.rest().map(Self::Describe),
+            "echo" => members.rest().map(Self::Echo),
+            "encrypt" => members.rest().map(Self::Encrypt),
+            "get-key" => members.rest().map(Self::GetKey),
+            "list-keys" => members.rest().map(Self::ListKeys),
+            "random" => members.rest().map(Self::Random),
+            "sign" => members.rest().map(Self::Sign),
+            "verify" => members.rest().map(Self::Verify),
+            _ => return Err(unknown(name)),
+        }
+        .map_err(invalid)
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    let name = excerpt(name, 40);
+    let known = Action::NAMES.join("`, `");
+    Failure::new(Code::UnknownAction, format!("there is no action `{name}`, but `{known}`"))
 }
 
 /// Names a key.
@@ -64,8 +128,19 @@ pub struct Describe {
     #[serde(default)]
     pub attestation: bool,
     /// What the document is to contain, so that it is fresh; at most 512 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "nonce", skip_serializing_if = "Option::is_none")]
     pub nonce: Option<Bytes>,
+}
+
+/// The Nitro Security Module takes no more.
+fn nonce<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+    let nonce = Option::<Bytes>::deserialize(deserializer)?;
+    match &nonce {
+        Some(bytes) if bytes.as_slice().len() > 512 => {
+            Err(de::Error::custom("a nonce has at most 512 bytes"))
+        }
+        _ => Ok(nonce),
+    }
 }
 
 /// What is to be said again.
@@ -112,7 +187,15 @@ pub struct ListKeys {}
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Random {
     /// How many bytes; 1 to 1,024.
+    #[serde(deserialize_with = "amount")]
     pub bytes: u16,
+}
+
+fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    match u16::deserialize(deserializer)? {
+        bytes @ 1..=1024 => Ok(bytes),
+        _ => Err(de::Error::custom("1 to 1024 random bytes can be had at once")),
+    }
 }
 
 /// What is to be signed, and how.
@@ -163,6 +246,26 @@ pub enum Outcome {
     Sign(Signed),
     /// Whether the signature is one.
     Verify(Verified),
+}
+
+impl Outcome {
+    /// The name of the action that it came of.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateKey(_) => "create-key",
+            Self::Decrypt(_) => "decrypt",
+            Self::DeleteKey(_) => "delete-key",
+            Self::Describe(_) => "describe",
+            Self::Echo(_) => "echo",
+            Self::Encrypt(_) => "encrypt",
+            Self::GetKey(_) => "get-key",
+            Self::ListKeys(_) => "list-keys",
+            Self::Random(_) => "random",
+            Self::Sign(_) => "sign",
+            Self::Verify(_) => "verify",
+        }
+    }
 }
 
 /// A key that exists.

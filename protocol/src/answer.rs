@@ -4,11 +4,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::action::Outcome;
+use crate::encode::encode;
+use crate::frame::MAX_BYTES;
+use crate::malformed::Malformed;
+use crate::members::Members;
+use crate::request::Request;
 
 /// An answer: `{"id", "action", "result", "duration-ms"}`, or `{"id", "error", "duration-ms"}`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Answer {
     /// The request's; nothing if that was not understood.
@@ -20,8 +26,41 @@ pub struct Answer {
     pub duration_ms: u64,
 }
 
+impl Answer {
+    /// The content of its frame. One that would not fit says so instead.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        encode(self).unwrap_or_else(|_| {
+            let error = Failure::new(
+                Code::TooLarge,
+                format!("the answer would have more than {MAX_BYTES} bytes; ask for less at once"),
+            );
+            let body = Body::Failed { error };
+            let id = self.id.clone().filter(|id| id.len() <= Request::MAX_ID_BYTES);
+            encode(&Self { id, body, duration_ms: self.duration_ms }).unwrap_or_default()
+        })
+    }
+
+    /// Understands the content of a frame. Members that are not known are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`].
+    pub fn parse(content: &[u8]) -> Result<Self, Malformed> {
+        let mut members = Members::default();
+        members.read(content)?;
+        let id = members.take("id")?;
+        let duration_ms = members.require("duration-ms")?;
+        let body = match members.take("error")? {
+            Some(error) => Body::Failed { error },
+            None => Body::Done(members.rest()?),
+        };
+        Ok(Self { id, body, duration_ms })
+    }
+}
+
 /// What came of a request.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Body {
     /// It was done.
@@ -94,6 +133,27 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 17] = [
+        Self::Ambiguous,
+        Self::Busy,
+        Self::CredentialsMissing,
+        Self::HsmError,
+        Self::HsmUnavailable,
+        Self::Internal,
+        Self::InvalidRequest,
+        Self::KeyDiffers,
+        Self::LoginRefused,
+        Self::NotAuthentic,
+        Self::NotFound,
+        Self::NotPermitted,
+        Self::SecretUnavailable,
+        Self::TimedOut,
+        Self::TooLarge,
+        Self::UnknownAction,
+        Self::Unsupported,
+    ];
+
     /// Whether the same request may succeed a little later.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
@@ -137,3 +197,6 @@ impl fmt::Display for Code {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

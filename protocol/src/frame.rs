@@ -179,3 +179,6 @@ impl From<io::Error> for FrameError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

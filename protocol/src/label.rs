@@ -73,3 +73,41 @@ pub enum InvalidLabel {
         bytes: usize,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_label_is_counted_in_bytes() {
+        assert!("x".repeat(127).parse::<KeyLabel>().is_ok());
+        assert_eq!("x".repeat(128).parse::<KeyLabel>(), Err(InvalidLabel::Long { bytes: 128 }));
+        assert!("\u{e9}".repeat(63).parse::<KeyLabel>().is_ok());
+        let long = "\u{e9}".repeat(64).parse::<KeyLabel>();
+        assert_eq!(long, Err(InvalidLabel::Long { bytes: 128 }));
+        assert_eq!("".parse::<KeyLabel>(), Err(InvalidLabel::Empty));
+    }
+
+    #[test]
+    fn control_characters_of_every_kind_are_refused() {
+        for control in ['\0', '\n', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}'] {
+            let label = format!("a{control}b").parse::<KeyLabel>();
+            assert_eq!(label, Err(InvalidLabel::Control { control }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_label_is_printed_as_it_was(text in any::<String>()) {
+            match text.parse::<KeyLabel>() {
+                Ok(label) => {
+                    prop_assert_eq!(label.as_str(), &text);
+                    prop_assert_eq!(label.to_string(), text);
+                }
+                Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),
+            }
+        }
+    }
+}

@@ -2,10 +2,15 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use zeroize::Zeroizing;
 
 use crate::action::Action;
+use crate::answer::Failure;
+use crate::encode::{TooLarge, encode};
+use crate::malformed::Malformed;
+use crate::members::Members;
+use crate::message::invalid;
 
 /// A request: `{"id", "action", ...}`, with the members of the action.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,16 +32,64 @@ pub struct Request {
 impl Request {
     /// The longest id.
     pub const MAX_ID_BYTES: usize = 128;
+
+    /// The content of its frame.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`].
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, TooLarge> {
+        encode(self)
+    }
+
+    pub(crate) fn from_members(mut members: Members<'_>) -> Result<Self, Failure> {
+        let id: String = members.require("id").map_err(invalid)?;
+        if !is_id(&id) {
+            return Err(invalid(Malformed::new(format_args!(
+                "the member `id` is no text of at most {} bytes without control characters",
+                Self::MAX_ID_BYTES
+            ))));
+        }
+        let action: String = members.require("action").map_err(invalid)?;
+        let credentials = members.take("credentials").map_err(invalid)?;
+        let secret = members.take("secret").map_err(invalid)?;
+        Ok(Self { id, action: Action::from_members(&action, members)?, credentials, secret })
+    }
+}
+
+/// Whether a text can be the id of a request.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.len() <= Request::MAX_ID_BYTES && !text.contains(char::is_control)
 }
 
 /// A secret of Secrets Manager.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SecretName {
-    /// Its name or ARN.
+    /// Its name or ARN; 1 to 2,048 bytes without control characters.
+    #[serde(deserialize_with = "secret_id")]
     pub id: String,
-    /// The AWS region that it is in.
+    /// The AWS region that it is in; 1 to 64 small letters, digits and hyphens.
+    #[serde(deserialize_with = "region")]
     pub region: String,
+}
+
+fn secret_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if id.is_empty() || id.len() > 2048 || id.contains(char::is_control) {
+        return Err(de::Error::custom("the id of a secret is its name or its ARN"));
+    }
+    Ok(id)
+}
+
+/// It becomes a part of a host's name.
+fn region<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let region = String::deserialize(deserializer)?;
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if region.is_empty() || region.len() > 64 || !region.chars().all(fits) {
+        return Err(de::Error::custom("a region is a name such as `ap-southeast-1`"));
+    }
+    Ok(region)
 }
 
 /// The temporary credentials of a role.

@@ -53,6 +53,15 @@ impl MaxConnections {
     /// process at most 1048576 (`fs.nr_open`, see proc(5)) unless it is told otherwise.
     pub const MAX: usize = 1_000_000;
 
+    /// So many, if that is in range.
+    #[must_use]
+    pub const fn new(number: usize) -> Option<Self> {
+        match number {
+            1..=Self::MAX => Some(Self(number)),
+            _ => None,
+        }
+    }
+
     /// The number.
     #[must_use]
     pub fn get(self) -> usize {
@@ -64,11 +73,7 @@ impl TryFrom<i64> for MaxConnections {
     type Error = MaxConnectionsError;
 
     fn try_from(number: i64) -> Result<Self, MaxConnectionsError> {
-        usize::try_from(number)
-            .ok()
-            .filter(|number| (1..=Self::MAX).contains(number))
-            .map(Self)
-            .ok_or(MaxConnectionsError(number))
+        usize::try_from(number).ok().and_then(Self::new).ok_or(MaxConnectionsError(number))
     }
 }
 

@@ -1,5 +1,7 @@
 //! One connection, whatever carries it.
 
+mod asynchronous;
+
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
