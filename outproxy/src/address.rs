@@ -20,9 +20,7 @@ use tunnel::cidr::Cidr;
 pub fn is_prohibited(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_prohibited_v4(ip),
-        IpAddr::V6(ip) => {
-            is_prohibited_v6(ip) || carried(ip).is_some_and(|(ip, _)| is_prohibited_v4(ip))
-        }
+        IpAddr::V6(ip) => is_prohibited_v6(ip) || carried(ip).any(|(ip, _)| is_prohibited_v4(ip)),
     }
 }
 
@@ -38,7 +36,7 @@ pub fn is_prohibited_block(block: Cidr) -> bool {
             let is_native = prefix >= LARGEST_V6 && [first, last].into_iter().all(is_prohibited_v6);
             // So does 64:ff9b::/96, which carries all of 0.0.0.0/0.
             is_native
-                || carried(first).is_some_and(|(ip, at)| {
+                || carried(first).any(|(ip, at)| {
                     let prefix = prefix.saturating_sub(at).min(32);
                     let rest = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
                     let bits = u32::from(ip);
@@ -66,33 +64,37 @@ fn is_prohibited_v6(ip: Ipv6Addr) -> bool {
         || ip.segments().starts_with(&EC2_LOCAL)
 }
 
-/// The IPv4 address to which a gateway or a tunnel would pass on what is sent to `ip`, and how many
-/// bits stand before it. No block with a longer prefix has addresses of another format.
+/// The IPv4 addresses to which a gateway or a tunnel would pass on what is sent to `ip`, each with
+/// the number of bits before it. All of a block that has a longer prefix is of the same format.
 ///
 /// A translator that has a prefix of its network's own (RFC 6052 section 2.2) can't be told from
 /// any other network. In 64:ff9b:1::/48, the one for local use, the address is taken to be in the
 /// last 32 bits.
-fn carried(ip: Ipv6Addr) -> Option<(Ipv4Addr, u8)> {
+fn carried(ip: Ipv6Addr) -> impl Iterator<Item = (Ipv4Addr, u8)> {
     let at = |bits_before: u8, high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Some((Ipv4Addr::new(a, b, c, d), bits_before))
     };
-    match ip.segments() {
+    let by_prefix = match ip.segments() {
         // IPv4-compatible (RFC 4291 section 2.5.5.1) and IPv4-mapped (2.5.5.2).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         // IPv4-translated (RFC 2765 section 2.1).
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         // NAT64: the well-known prefix (RFC 6052), and the one for local use (RFC 8215).
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
-        // ISATAP (RFC 5214 section 6.1), in any network.
-        | [_, _, _, _, 0 | 0x0200, 0x5efe, high, low] => at(96, high, low),
+        | [0x64, 0xff9b, 1, _, _, _, high, low] => at(96, high, low),
         // 6to4 (RFC 3056 section 2).
         [0x2002, high, low, ..] => at(16, high, low),
         // Teredo (RFC 4380 section 4): the client's address is obfuscated by inversion.
         [0x2001, 0, _, _, _, _, high, low] => at(96, !high, !low),
         _ => None,
-    }
+    };
+    // ISATAP (RFC 5214 section 6.1), in any network, also in one of those above.
+    let by_interface = match ip.segments() {
+        [_, _, _, _, 0 | 0x0200, 0x5efe, high, low] => at(96, high, low),
+        _ => None,
+    };
+    by_prefix.into_iter().chain(by_interface)
 }
 
 /// fd00:ec2::/32: metadata at ::254, DNS at ::253, time at ::123, credentials of pods at ::23.
@@ -162,6 +164,9 @@ mod tests {
             "2002:a9fe:a9fe::1",
             "2002:7f00:1::",
             "2001:0:1:2:3:4:5601:5601",
+            "2001:0:1:2:0:5efe:5601:5601",
+            "2002:a9fe:a9fe:0:0:5efe:10.0.10.103",
+            "2002:a00:a67:0:0:5efe:127.0.0.1",
         ] {
             assert!(is_prohibited(ip.parse().unwrap()), "{ip}");
         }
