@@ -2,7 +2,11 @@
 TARGET ?= x86_64-unknown-linux-musl
 BIN = target/$(TARGET)/release
 
-.PHONY: help build test check deny configs demo
+# How long each fuzz target runs.
+SECONDS ?= 60
+FUZZ = cargo fuzz run --sanitizer none --target-dir target/fuzz
+
+.PHONY: help build test check deny configs demo fuzz
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -31,3 +35,11 @@ configs: build ## every file in configs/, as the binaries see it, also with its 
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo
+
+fuzz: ## look for bytes that break what tests/src/fuzz promises, SECONDS for each target; needs cargo-fuzz
+	cp Cargo.lock fuzz/Cargo.lock
+	set -e; for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+		found=target/fuzz/corpus/$$target; mkdir -p $$found; \
+		$(FUZZ) $$target $$found fuzz/corpus/$$target -- \
+			-max_total_time=$(SECONDS) -timeout=30 -print_final_stats=1; \
+	done

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 pub mod dns;
+pub mod fuzz;
 pub mod leg;
 pub mod namespace;
 pub mod patience;
