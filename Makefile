@@ -5,7 +5,7 @@ GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
 GNU_BIN = target/$(GNU_TARGET)/release
 
-.PHONY: help build test check deny configs demo bench bench-vsock bench-build
+.PHONY: help build test check deny configs demo bench bench-vsock bench-build fuzz
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -57,3 +57,15 @@ bench-vsock: bench-build ## the same beside socat over AF_VSOCK, in a virtual ma
 
 bench-build: build
 	cargo build --release --target $(TARGET) -p tests --bin bench
+
+# How long each fuzz target runs.
+SECONDS ?= 60
+FUZZ = cargo fuzz run --sanitizer none --target-dir target/fuzz
+
+fuzz: ## look for bytes that break what tests/src/fuzz promises, SECONDS for each target; needs cargo-fuzz
+	cp Cargo.lock fuzz/Cargo.lock
+	set -e; for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+		found=target/fuzz/corpus/$$target; mkdir -p $$found; \
+		$(FUZZ) $$target $$found fuzz/corpus/$$target -- \
+			-max_total_time=$(SECONDS) -timeout=30 -print_final_stats=1; \
+	done

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tunnel::cidr::Cidr;
+
 /// Whether a *name* that leads to `ip` is refused, unless the operator listed that very address.
 ///
 /// Whoever answers for a name chooses its addresses (DNS rebinding), so a permitted name must not
@@ -18,7 +20,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub fn is_prohibited(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_prohibited_v4(ip),
-        IpAddr::V6(ip) => is_prohibited_v6(ip) || carried(ip).is_some_and(is_prohibited_v4),
+        IpAddr::V6(ip) => is_prohibited_v6(ip) || carried(ip).any(|(ip, _)| is_prohibited_v4(ip)),
+    }
+}
+
+/// Whether [`is_prohibited`] holds for every address of a block.
+#[must_use]
+pub fn is_prohibited_block(block: Cidr) -> bool {
+    let prefix = block.net().prefix_len();
+    let ends = [block.net().network(), block.net().broadcast()];
+    match ends {
+        [IpAddr::V6(first), IpAddr::V6(last)] => {
+            // The two ends speak for all between them, unless it is most of the Internet: ::/0
+            // begins and ends with a prohibited address.
+            let is_native = prefix >= LARGEST_V6 && [first, last].into_iter().all(is_prohibited_v6);
+            // So does 64:ff9b::/96, which carries all of 0.0.0.0/0.
+            is_native
+                || carried(first).any(|(ip, at)| {
+                    let prefix = prefix.saturating_sub(at).min(32);
+                    let rest = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+                    let bits = u32::from(ip);
+                    let ends = [bits & !rest, bits | rest].map(Ipv4Addr::from);
+                    prefix >= LARGEST_V4 && ends.into_iter().all(is_prohibited_v4)
+                })
+        }
+        ends => prefix >= LARGEST_V4 && ends.into_iter().all(is_prohibited),
     }
 }
 
@@ -38,36 +64,47 @@ fn is_prohibited_v6(ip: Ipv6Addr) -> bool {
         || ip.segments().starts_with(&EC2_LOCAL)
 }
 
-/// The IPv4 address to which a gateway or a tunnel would pass on what is sent to `ip`.
+/// The IPv4 addresses to which a gateway or a tunnel would pass on what is sent to `ip`, each with
+/// the number of bits before it. All of a block that has a longer prefix is of the same format.
 ///
 /// A translator that has a prefix of its network's own (RFC 6052 section 2.2) can't be told from
 /// any other network. In 64:ff9b:1::/48, the one for local use, the address is taken to be in the
 /// last 32 bits.
-fn carried(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let at = |high: u16, low: u16| {
+fn carried(ip: Ipv6Addr) -> impl Iterator<Item = (Ipv4Addr, u8)> {
+    let at = |bits_before: u8, high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d))
+        Some((Ipv4Addr::new(a, b, c, d), bits_before))
     };
-    match ip.segments() {
+    let by_prefix = match ip.segments() {
         // IPv4-compatible (RFC 4291 section 2.5.5.1) and IPv4-mapped (2.5.5.2).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         // IPv4-translated (RFC 2765 section 2.1).
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         // NAT64: the well-known prefix (RFC 6052), and the one for local use (RFC 8215).
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
-        // ISATAP (RFC 5214 section 6.1), in any network.
-        | [_, _, _, _, 0 | 0x0200, 0x5efe, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low] => at(96, high, low),
         // 6to4 (RFC 3056 section 2).
-        | [0x2002, high, low, ..] => at(high, low),
+        [0x2002, high, low, ..] => at(16, high, low),
         // Teredo (RFC 4380 section 4): the client's address is obfuscated by inversion.
-        [0x2001, 0, _, _, _, _, high, low] => at(!high, !low),
+        [0x2001, 0, _, _, _, _, high, low] => at(96, !high, !low),
         _ => None,
-    }
+    };
+    // ISATAP (RFC 5214 section 6.1), in any network, also in one of those above.
+    let by_interface = match ip.segments() {
+        [_, _, _, _, 0 | 0x0200, 0x5efe, high, low] => at(96, high, low),
+        _ => None,
+    };
+    by_prefix.into_iter().chain(by_interface)
 }
 
 /// fd00:ec2::/32: metadata at ::254, DNS at ::253, time at ::123, credentials of pods at ::23.
 const EC2_LOCAL: [u16; 2] = [0xfd00, 0x0ec2];
+
+/// The prefix of the largest prohibited block of IPv4: 224.0.0.0/4, multicast.
+const LARGEST_V4: u8 = 4;
+
+/// The same of IPv6: ff00::/8, multicast.
+const LARGEST_V6: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -127,6 +164,9 @@ mod tests {
             "2002:a9fe:a9fe::1",
             "2002:7f00:1::",
             "2001:0:1:2:3:4:5601:5601",
+            "2001:0:1:2:0:5efe:5601:5601",
+            "2002:a9fe:a9fe:0:0:5efe:10.0.10.103",
+            "2002:a00:a67:0:0:5efe:127.0.0.1",
         ] {
             assert!(is_prohibited(ip.parse().unwrap()), "{ip}");
         }
@@ -163,6 +203,49 @@ mod tests {
             "fec0::1",
         ] {
             assert!(!is_prohibited(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_prohibited_if_all_of_it_is() {
+        for block in [
+            "127.0.0.0/8",
+            "127.1.0.0/16",
+            "169.254.169.254",
+            "224.0.0.0/4",
+            "fe80::/10",
+            "ff00::/8",
+            "fd00:ec2::/32",
+            "::/104",
+            "64:ff9b::7f00:0/104",
+            "64:ff9b:1:2:3:4:a9fe:0/112",
+            "2002:a9fe::/32",
+            "2002:a9fe:a9fe::/48",
+            "2001:0:1:2:3:4:5601:5601",
+            "2001:0:1:2:3:4:80ff:ff00/120",
+            "fd00::200:5efe:7f00:0/104",
+        ] {
+            assert!(is_prohibited_block(block.parse().unwrap()), "{block}");
+        }
+        for block in [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "10.0.0.0/8",
+            "169.252.0.0/14",
+            "224.0.0.0/3",
+            "::/0",
+            "::/1",
+            "fe00::/7",
+            "::/96",
+            "64:ff9b::/96",
+            "64:ff9b:1::/48",
+            "64:ff9b::7e00:0/103",
+            "2002::/16",
+            "2001::/32",
+            "::ffff:0:0:0/96",
+            "fd00::200:5efe:0:0/96",
+        ] {
+            assert!(!is_prohibited_block(block.parse().unwrap()), "{block}");
         }
     }
 

@@ -11,7 +11,7 @@ use tunnel::destination::{Destination, Port};
 use tunnel::endpoint::Cid;
 use tunnel::host::Host;
 
-use crate::address::is_prohibited;
+use crate::address::is_prohibited_block;
 
 pub use self::pattern::{HostPattern, PatternError};
 pub use self::rule::{LimitReached, Permit, Rule, RuleName};
@@ -99,21 +99,14 @@ impl Allowlist {
     }
 
     /// Whether some rule that matches `peer` and `port` has a block around `ip` that lies wholly
-    /// where a name must not lead (see [`is_prohibited`]).
+    /// where a name must not lead (see [`is_prohibited`](crate::address::is_prohibited)).
     ///
     /// An operator who writes `127.0.0.0/8` means such addresses, and a client that asks for one
     /// of them by number got it from nobody's name server.
     #[must_use]
     pub fn lists_prohibited_block(&self, peer: Option<Cid>, ip: IpAddr, port: Port) -> bool {
         let is_meant = |pattern: &HostPattern| match pattern {
-            HostPattern::Network(block) => {
-                // Its two ends speak for all between them, unless it is most of the Internet:
-                // 0.0.0.0/0 begins and ends with a prohibited address.
-                block.contains(ip)
-                    && block.net().prefix_len() >= LARGEST_PROHIBITED_PREFIX
-                    && is_prohibited(block.net().network())
-                    && is_prohibited(block.net().broadcast())
-            }
+            HostPattern::Network(block) => block.contains(ip) && is_prohibited_block(*block),
             HostPattern::Address(_) | HostPattern::Name(_) | HostPattern::Suffix(_) => false,
         };
         self.rules.iter().any(|rule| {
@@ -161,9 +154,6 @@ pub enum Refusal {
 fn describe(peer: Option<Cid>) -> String {
     peer.map_or_else(|| "a client without a CID".into(), |cid| format!("CID {cid}"))
 }
-
-/// 224.0.0.0/4: multicast.
-const LARGEST_PROHIBITED_PREFIX: u8 = 4;
 
 #[cfg(test)]
 mod tests;

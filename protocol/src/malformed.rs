@@ -65,17 +65,14 @@ pub(crate) fn without_value(error: &serde_json::Error) -> String {
 
 /// The beginning of a text, without control characters.
 pub(crate) fn excerpt(text: &str, max_chars: usize) -> String {
-    let mut excerpt = String::new();
-    for (n, c) in text.chars().enumerate() {
-        if n == max_chars {
-            excerpt.push_str("...");
-            break;
-        }
-        if c.is_control() {
-            excerpt.extend(c.escape_unicode());
-        } else {
-            excerpt.push(c);
-        }
+    let mut shown = text.chars().flat_map(|c| {
+        let escaped = c.is_control().then(|| c.escape_unicode());
+        let plain = escaped.is_none().then_some(c);
+        plain.into_iter().chain(escaped.into_iter().flatten())
+    });
+    let mut excerpt: String = shown.by_ref().take(max_chars).collect();
+    if shown.next().is_some() {
+        excerpt.push_str("...");
     }
     excerpt
 }
@@ -119,7 +116,7 @@ mod tests {
     #[test]
     fn words_are_short_and_printable() {
         let words = Malformed::new("\u{1b}[31m".repeat(1000)).to_string();
-        assert!(words.len() < 4000, "{words}");
+        assert_eq!(words.chars().count(), MAX_WORDS + 3, "{words}");
         assert!(!words.contains('\u{1b}'));
         assert!(words.ends_with("..."));
     }

@@ -6,6 +6,7 @@ pub mod application;
 pub mod ca;
 pub mod client;
 pub mod dns;
+pub mod fuzz;
 pub mod hsm;
 pub mod impostor;
 pub mod leg;

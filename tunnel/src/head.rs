@@ -52,7 +52,8 @@ pub const NOTICES_GRANT: &str =
 pub fn parse_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    let status = request.parse(head_of(bytes)).map_err(RequestError::Http)?;
+    let status = request.parse(head_of(bytes));
+    // The method comes first, so that what is refused does not depend on how much has come.
     let is_upgrade = (request.method, request.path) == (Some("GET"), Some(NOTICES));
     if let Some(method) = request.method
         && method != "CONNECT"
@@ -62,7 +63,7 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestEr
     {
         return Err(RequestError::Method(method.into()));
     }
-    match status {
+    match status.map_err(RequestError::Http)? {
         httparse::Status::Partial if bytes.len() >= MAX_HEAD => Err(RequestError::TooLong),
         httparse::Status::Partial => Ok(None),
         httparse::Status::Complete(length) if is_upgrade => {
@@ -300,6 +301,7 @@ mod tests {
     fn unusable_requests_are_refused_at_once() {
         let refused = |head: &[u8]| parse_request(head).unwrap_err().to_string();
         assert!(refused(b"GET / HTTP/1.1\r\n").contains("`GET`"));
+        assert!(refused(b"POST / HTTP/1.1\r\nA\x01").contains("`POST`"));
         assert!(refused(b"\x16\x03\x01\x02\0\x01\0").contains("not HTTP"));
         assert!(refused(b"CONNECT / HTTP/1.1\r\n\r\n").contains("has no port"));
         assert!(refused(b"CONNECT 127.1:443 HTTP/1.1\r\n\r\n").contains("IPv4"));

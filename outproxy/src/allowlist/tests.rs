@@ -147,7 +147,7 @@ fn only_an_address_that_is_listed_itself_lifts_the_ban_on_it() {
 
 #[test]
 fn a_block_counts_as_meant_only_if_all_of_it_is_prohibited() {
-    let hosts = ["0.0.0.0/0", "127.0.0.0/8", "::/0"];
+    let hosts = ["0.0.0.0/0", "127.0.0.0/8", "::/0", "64:ff9b::/96", "2002::/16"];
     let allowlist = Allowlist::new(vec![rule("all", &hosts, &[80], None, None)]);
     let lists = |ip: &str| {
         allowlist.lists_prohibited_block(None, ip.parse().unwrap(), Port::try_from(80).unwrap())
@@ -155,6 +155,8 @@ fn a_block_counts_as_meant_only_if_all_of_it_is_prohibited() {
     assert!(lists("127.0.0.1"));
     assert!(!lists("169.254.169.254"));
     assert!(!lists("fd00:ec2::254"));
+    assert!(!lists("64:ff9b::169.254.169.254"));
+    assert!(!lists("2002:a9fe:a9fe::1"));
     assert!(!lists("10.0.10.103"));
 }
 

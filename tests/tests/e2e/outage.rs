@@ -90,7 +90,8 @@ fn every_process_may_be_killed_at_any_time(world: &World) {
     let mut application = Application::start(world, &vpc);
     let mut recoveries: HashMap<&str, Vec<f64>> = HashMap::new();
     let ledger = under_load(&world.leg, |load| {
-        for _ in 0..number("KILLS").unwrap_or(if is_emulated() { 5 } else { 20 }) {
+        let usual = if is_emulated() { 5 } else { 20 };
+        for _ in 0..number("KILLS").unwrap_or(usual) {
             load.await_service();
             load.pause(Duration::from_millis(fastrand::u64(..100)));
             let start = Instant::now();

@@ -33,52 +33,69 @@ pub(crate) enum Step {
     Reset,
     Write(usize),
     /// Lets others go first.
-    Yield(u8),
+    Yield(usize),
 }
 
 impl Script {
     pub(crate) fn random(seed: u64) -> Self {
-        let mut rng = Rng::with_seed(seed);
+        Self::choose(seed, &mut Rng::with_seed(seed))
+    }
+
+    /// Two bits of the `seed` say which sockets the ends have.
+    pub(crate) fn choose(seed: u64, choices: &mut impl Choices) -> Self {
         // If each waited for the other's end, neither would get there.
-        let client_waits = rng.bool();
+        let client_waits = choices.below(2) == 0;
         Self {
             seed,
-            client: Part::random(&mut rng, client_waits),
-            upstream: Part::random(&mut rng, !client_waits),
+            client: Part::choose(choices, client_waits),
+            upstream: Part::choose(choices, !client_waits),
         }
+    }
+}
+
+/// Whoever decides what happens.
+pub(crate) trait Choices {
+    /// A number below `end`.
+    fn below(&mut self, end: usize) -> usize;
+}
+
+impl Choices for Rng {
+    fn below(&mut self, end: usize) -> usize {
+        self.usize(..end)
     }
 }
 
 impl Part {
-    fn random(rng: &mut Rng, may_wait: bool) -> Self {
+    fn choose(choices: &mut impl Choices, may_wait: bool) -> Self {
         let mut steps = Vec::new();
-        for _ in 0..rng.usize(..6) {
-            steps.push(match rng.u8(..5) {
+        for _ in 0..choices.below(6) {
+            steps.push(match choices.below(5) {
                 0 => Step::AwaitRead,
-                1 => Step::Yield(rng.u8(..20)),
-                _ => Step::Write(size(rng)),
+                1 => Step::Yield(choices.below(20)),
+                _ => Step::Write(size(choices)),
             });
         }
-        if may_wait && rng.u8(..3) == 0 {
+        if may_wait && choices.below(3) == 0 {
             steps.push(Step::AwaitEnd);
         }
-        let abort = if rng.bool() { Step::Close } else { Step::Reset };
-        match rng.u8(..10) {
+        let abort = if choices.below(2) == 0 { Step::Close } else { Step::Reset };
+        match choices.below(10) {
             0..5 => steps.push(Step::HalfClose),
             5 => steps.extend([Step::HalfClose, Step::AwaitEnd, abort]),
             6 => steps.extend([Step::HalfClose, Step::AwaitRead, abort]),
-            7 => steps.extend([Step::HalfClose, Step::Yield(rng.u8(..40)), abort]),
+            7 => steps.extend([Step::HalfClose, Step::Yield(choices.below(40)), abort]),
             _ => steps.push(abort),
         }
-        Self { steps, chunk: 64 << rng.u8(..11), lazy: rng.u8(..4) == 0 }
+        Self { steps, chunk: 64 << choices.below(11), lazy: choices.below(4) == 0 }
     }
 }
 
 /// Mostly what an HSM's messages have, sometimes more than any buffer holds.
-fn size(rng: &mut Rng) -> usize {
-    match rng.u8(..10) {
-        0 => rng.usize(1..400_000),
-        1..4 => rng.usize(1..40_000),
-        _ => rng.usize(1..600),
-    }
+fn size(choices: &mut impl Choices) -> usize {
+    let most = match choices.below(10) {
+        0 => 400_000,
+        1..4 => 40_000,
+        _ => 600,
+    };
+    1 + choices.below(most - 1)
 }
