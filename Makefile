@@ -20,6 +20,7 @@ test: build ## every test, also those over real AF_VSOCK in a virtual machine
 	tests/lab/setup
 	BIN_DIR=$(CURDIR)/$(BIN) cargo nextest run --workspace --exclude enclave-app --target $(TARGET) --profile ci
 	cargo nextest run -p enclave-app --profile ci
+	cargo nextest run -p tests --test corpora --profile ci enclave_app_config
 
 check: ## format, lints, documentation
 	cargo fmt --all --check

@@ -19,7 +19,9 @@ mod seed;
 mod shown;
 
 pub use self::allowlist::allowlist;
-pub use self::config::{enclave_app_config, inproxy_config, outproxy_config};
+#[cfg(target_env = "gnu")]
+pub use self::config::enclave_app_config;
+pub use self::config::{inproxy_config, outproxy_config};
 pub use self::dns::dns;
 pub use self::endpoint::endpoint;
 pub use self::frame::frame;

@@ -10,7 +10,7 @@ use tests::fuzz;
 /// A test for each target, of its name, and a list of the names.
 macro_rules! targets {
     ($($name:ident),* $(,)?) => {
-        const TARGETS: &[&str] = &[$(stringify!($name)),*];
+        const TARGETS: &[&str] = &["enclave_app_config", $(stringify!($name)),*];
 
         $(
             #[test]
@@ -24,7 +24,6 @@ macro_rules! targets {
 targets![
     allowlist,
     dns,
-    enclave_app_config,
     endpoint,
     frame,
     head,
@@ -35,6 +34,12 @@ targets![
     request,
     seed,
 ];
+
+#[cfg(target_env = "gnu")]
+#[test]
+fn enclave_app_config() {
+    replay("enclave_app_config", fuzz::enclave_app_config);
+}
 
 #[test]
 fn every_target_has_a_corpus_and_every_corpus_a_target() {

@@ -18,6 +18,7 @@ pub fn inproxy_config(data: &[u8]) {
 }
 
 /// A file of enclave-app.
+#[cfg(target_env = "gnu")]
 pub fn enclave_app_config(data: &[u8]) {
     config::<enclave_app::config::Config>(data);
 }
