@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tunnel::buffer::Buffer;
@@ -133,7 +132,7 @@ impl Service {
                 return self.refuse(client, peer, destination, is_raw, &refusal);
             }
         };
-        let mut relay = Relay::new(client, Stream::Tcp(opened.upstream));
+        let mut relay = Relay::new(client, opened.upstream);
         if let Some(early) = opened.early {
             let mut grant = Buffer::take();
             let words = opened.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
@@ -263,7 +262,7 @@ fn own_cid_or_warn(config: &Config) -> Option<Cid> {
 #[derive(Debug)]
 struct Opened {
     destination: Destination,
-    upstream: TcpStream,
+    upstream: Stream,
     address: SocketAddr,
     rule: Arc<Rule>,
     _permit: Permit,

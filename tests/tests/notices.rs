@@ -229,7 +229,7 @@ impl World {
     /// Serves the next client.
     fn forward(&mut self) {
         let (stream, peer) = self.accepted.pop().unwrap();
-        self.forwarder.serve(Stream::Tcp(stream), peer);
+        self.forwarder.serve(Stream::try_from(stream).unwrap(), peer);
     }
 
     async fn tunnel(&mut self) -> (TcpStream, TcpStream) {

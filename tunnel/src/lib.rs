@@ -30,3 +30,4 @@ pub mod stream;
 pub mod tcp;
 pub mod telemetry;
 pub mod vsock;
+mod watch;

@@ -2,10 +2,12 @@
 
 use std::fmt::Display;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
-use tokio::net::TcpStream;
+
+use crate::stream::Stream;
 
 /// How long a TCP connection may be silent before the kernel asks whether the peer is there.
 pub const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
@@ -29,7 +31,7 @@ pub(crate) fn set_listener_options(socket: &Socket) -> io::Result<()> {
 }
 
 /// Prepares a connection over a network, so that a peer that died is noticed in seconds.
-pub fn set_upstream_options(stream: &TcpStream) {
+pub fn set_upstream_options(stream: &impl AsFd) {
     let socket = SockRef::from(stream);
     warn_on_error("TCP_NODELAY", socket.set_tcp_nodelay(true));
     // close(2) then sends an RST, also when this process is killed: a relay that dies must not
@@ -44,7 +46,7 @@ pub fn set_upstream_options(stream: &TcpStream) {
 }
 
 /// Makes close(2) orderly again, for a connection of which both directions are done.
-pub(crate) fn set_close_or_warn(stream: &TcpStream) {
+pub(crate) fn set_close_or_warn(stream: &Stream) {
     warn_on_error("SO_LINGER", SockRef::from(stream).set_linger(None));
 }
 

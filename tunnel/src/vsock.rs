@@ -1,7 +1,7 @@
 //! AF_VSOCK sockets, created and configured before they listen or connect; see vsock(7).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::libc;
@@ -10,11 +10,10 @@ use nix::sys::socket::setsockopt;
 use nix::sys::time::TimeVal;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio_vsock::{VsockAddr, VsockStream};
 
+use crate::connect;
 use crate::endpoint::{Cid, VsockPort};
+use crate::stream::{Kind, Stream};
 
 /// The most that one write hands to the kernel, in bytes.
 ///
@@ -34,48 +33,31 @@ pub const BUFFER_SIZE: u64 = 1 << 20;
 ///
 /// What socket(2), bind(2) and listen(2) answer: ENODEV or EAFNOSUPPORT where the machine has no
 /// vsock, EADDRNOTAVAIL for a CID that is not its own, EACCES below port 1024.
-pub fn listen(cid: Cid, port: VsockPort, backlog: i32) -> io::Result<VsockListener> {
+pub(crate) fn listen(cid: Cid, port: VsockPort, backlog: i32) -> io::Result<Socket> {
     let socket = socket()?;
     socket.bind(&SockAddr::vsock(cid.get(), port.get()))?;
     socket.listen(backlog)?;
-    #[expect(deprecated, reason = "unsound only for a type that may close its descriptor early")]
-    let socket = AsyncFd::with_interest(OwnedFd::from(socket).into(), Interest::READABLE)?;
-    Ok(VsockListener(socket))
+    Ok(socket)
 }
 
-/// A socket that accepts connections.
-#[derive(Debug)]
-pub struct VsockListener(AsyncFd<::vsock::VsockListener>);
-
-impl VsockListener {
-    /// Takes the next connection.
-    ///
-    /// # Errors
-    ///
-    /// What accept(2) answers.
-    pub async fn accept(&self) -> io::Result<(VsockStream, VsockAddr)> {
-        loop {
-            let mut queue = self.0.readable().await?;
-            if let Ok(accepted) = queue.try_io(|socket| accept_queued(socket.get_ref())) {
-                let (stream, address) = accepted?;
-                return Ok((VsockStream::new(stream)?, address));
-            }
-        }
-    }
-}
-
-/// Asks first whether there is a connection: where there is none, accept(2) puts the thread to
-/// sleep until the next tick of the kernel's clock, also for a socket that does not block
+/// Takes the next connection that is queued, and says who connected: CID and port.
+///
+/// Asks first whether there is one: where there is none, accept(2) puts the thread to sleep until
+/// the next tick of the kernel's clock, also for a socket that does not block
 /// (`schedule_timeout(0)` in `vsock_accept`). Every tunnel of this thread would stand still for up
 /// to 4 ms with each connection.
-fn accept_queued(
-    listener: &::vsock::VsockListener,
-) -> io::Result<(::vsock::VsockStream, VsockAddr)> {
+///
+/// # Errors
+///
+/// What accept(2) answers.
+pub(crate) fn accept_queued(listener: &Socket) -> io::Result<(Socket, Cid, u32)> {
     let mut queue = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut queue, PollTimeout::ZERO)? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
-        _ => listener.accept(),
+    if poll(&mut queue, PollTimeout::ZERO)? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
     }
+    let (socket, address) = listener.accept()?;
+    let (cid, port) = address.as_vsock_address().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((socket, Cid::new(cid), port))
 }
 
 /// Connects, within `timeout`.
@@ -84,23 +66,11 @@ fn accept_queued(
 ///
 /// Whatever connect(2) answers. ECONNRESET (no listener), ETIMEDOUT (no such CID) and ENODEV all
 /// mean that the peer is not ready yet.
-pub async fn connect(cid: Cid, port: VsockPort, timeout: Duration) -> io::Result<VsockStream> {
+pub async fn connect(cid: Cid, port: VsockPort, timeout: Duration) -> io::Result<Stream> {
     let socket = socket()?;
     set_connect_timeout(&socket, timeout)?;
-    match socket.connect(&SockAddr::vsock(cid.get(), port.get())) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-        _ => {}
-    }
-    let mut stream = VsockStream::new(OwnedFd::from(socket).into())?;
-    let probe = std::future::poll_fn(|cx| {
-        // Ready once the kernel says that the socket is connected, or never will be.
-        tokio::io::AsyncWrite::poll_write(std::pin::Pin::new(&mut stream), cx, &[])
-    })
-    .await;
-    match socket2::SockRef::from(&stream).take_error()? {
-        Some(error) => Err(error),
-        None => probe.map(|_| stream),
-    }
+    connect::begin(&socket, &SockAddr::vsock(cid.get(), port.get()))?;
+    Stream::connecting(socket.into(), Kind::Vsock).await
 }
 
 /// The CID of this machine, or `None` where it has no `/dev/vsock`.

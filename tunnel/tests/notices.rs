@@ -34,7 +34,8 @@ async fn near() -> Near {
     let (upstream, far) = UnixStream::pair().unwrap();
     let session = Arc::default();
     let words = connect(&session);
-    let relay = Relay::new(Stream::Tcp(accepted), Stream::Unix(upstream));
+    let relay =
+        Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(upstream).unwrap());
     let relay = start(relay, Side::Upstream, &session);
     Near { client, far, words, session, relay }
 }
@@ -47,7 +48,9 @@ fn connect(session: &Arc<Session>) -> UnixStream {
 
 fn serve(session: &Arc<Session>, stream: UnixStream) {
     let session = Arc::clone(session);
-    tokio::spawn(async move { session.serve(Stream::Unix(stream), Buffer::take()).await });
+    tokio::spawn(
+        async move { session.serve(Stream::try_from(stream).unwrap(), Buffer::take()).await },
+    );
 }
 
 fn start(mut relay: Relay, side: Side, session: &Arc<Session>) -> JoinHandle<Summary<()>> {
@@ -99,8 +102,8 @@ async fn an_abort_reaches_a_client_that_has_half_closed_at_once() {
         let (near, far) = UnixStream::pair().unwrap();
         let sessions = [Arc::default(), Arc::default()];
         serve(&sessions[0], connect(&sessions[1]));
-        let near = Relay::new(Stream::Tcp(accepted), Stream::Unix(near));
-        let far = Relay::new(Stream::Unix(far), Stream::Tcp(dialled));
+        let near = Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(near).unwrap());
+        let far = Relay::new(Stream::try_from(far).unwrap(), Stream::try_from(dialled).unwrap());
         let near = start(near, Side::Upstream, &sessions[0]);
         let far = start(far, Side::Client, &sessions[1]);
 
@@ -148,7 +151,7 @@ async fn what_was_sent_before_an_abort_is_delivered_though_the_notice_overtakes_
     let mut notice = Buffer::take();
     notice.put(&NUMBER.to_be_bytes());
     let (own, _other) = UnixStream::pair().unwrap();
-    tokio::spawn(async move { session.serve(Stream::Unix(own), notice).await });
+    tokio::spawn(async move { session.serve(Stream::try_from(own).unwrap(), notice).await });
     let (received, end) = read_all(&mut client).await;
     assert!(received == b"half" && end.is_err());
     assert!(matches!(soon(relay).await.unwrap().outcome, Outcome::Aborted(Side::Upstream, _)));

@@ -104,10 +104,10 @@ async fn pair(is_tcp: bool) -> (Socket, Stream) {
         for stream in [&end, &relays] {
             SockRef::from(stream).set_send_buffer_size(BUFFER).unwrap();
         }
-        (Socket::Tcp(end), Stream::Tcp(relays))
+        (Socket::Tcp(end), Stream::try_from(relays).unwrap())
     } else {
         let (end, relays) = UnixStream::pair().unwrap();
-        (Socket::Unix(end), Stream::Unix(relays))
+        (Socket::Unix(end), Stream::try_from(relays).unwrap())
     }
 }
 
