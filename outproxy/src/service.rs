@@ -138,6 +138,10 @@ impl Service {
             let words = opened.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
             let overhead = grant.put(words.as_bytes());
             relay.receive_first(grant, overhead);
+            if !early.is_empty() {
+                // This client does not wait for the answer: it may go with the upstream's.
+                relay.hold_received(LONGEST_HOLD);
+            }
             relay.send_first(early, 0);
         }
         if let Some(tunnel) = opened.tunnel {
@@ -283,6 +287,8 @@ async fn read_request(client: &mut Stream, limit: Duration) -> Result<(Request, 
     }
 }
 
+/// How long a client that has said something already may wait to hear that it may.
+const LONGEST_HOLD: Duration = Duration::from_millis(1);
 /// How many refused clients may take their time to read why.
 const MOST_HANGING_UP: usize = 256;
 /// How much time.

@@ -20,7 +20,7 @@ use crate::connections::Stop;
 use crate::head_reader::{HeadError, HeadReader};
 use crate::notices::Tunnel;
 use crate::stream::Stream;
-use direction::Direction;
+use direction::{Direction, TunnelAt};
 pub use linger::Lingering;
 
 /// How long a tunnel may be quiet.
@@ -74,6 +74,12 @@ impl Relay {
     /// not counted as received.
     pub fn receive_first(&mut self, first: Buffer, overhead: usize) {
         self.received.put_first(first, overhead);
+    }
+
+    /// Has what was given to [`Self::receive_first`] wait for what upstream says, for so long at
+    /// the most, and go with it.
+    pub fn hold_received(&mut self, limit: Duration) {
+        self.received.hold(limit);
     }
 
     /// Relays what the client says while the head of what upstream says is read, as
@@ -184,12 +190,18 @@ impl Relay {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = tunnel_on(Side::Client, self.tunnel.as_deref());
+        let tunnel = self.tunnel.as_deref().map(|(side, tunnel)| match side {
+            Side::Client => TunnelAt::Sender(tunnel),
+            Side::Upstream => TunnelAt::Receiver(tunnel),
+        });
         self.sent.poll(cx, &mut self.client, &mut self.upstream, &self.received, tunnel)
     }
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = tunnel_on(Side::Upstream, self.tunnel.as_deref());
+        let tunnel = self.tunnel.as_deref().map(|(side, tunnel)| match side {
+            Side::Client => TunnelAt::Receiver(tunnel),
+            Side::Upstream => TunnelAt::Sender(tunnel),
+        });
         self.received.poll(cx, &mut self.upstream, &mut self.client, &self.sent, tunnel)
     }
 
@@ -234,10 +246,6 @@ impl Relay {
             Outcome::Finished
         }
     }
-}
-
-fn tunnel_on(side: Side, tunnel: Option<&(Side, Tunnel)>) -> Option<&Tunnel> {
-    tunnel.filter(|(on, _)| *on == side).map(|(_, tunnel)| tunnel)
 }
 
 /// How a tunnel ended.

@@ -16,6 +16,7 @@ use tunnel::head_reader::HeadError;
 use tunnel::relay::{Outcome, Relay, Side, Summary, Timeouts};
 use tunnel::stream::Stream;
 
+const HOUR: Duration = Duration::from_secs(3600);
 const TIMEOUTS: Timeouts = Timeouts { idle: None, half_close: Duration::from_secs(5) };
 
 /// A TCP client, and a Unix socket in vsock's place, with a relay between them.
@@ -324,6 +325,44 @@ async fn the_clients_first_bytes_do_not_wait_for_the_answer() {
     let summary = end_of(relay).await;
     drop(upstream);
     assert_eq!((summary.sent, summary.received), (5, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_held_goes_with_the_first_bytes_from_upstream() {
+    let (mut client, mut upstream, relay) = held(HOUR).await;
+    assert!(timeout(HOUR / 2, client.read(&mut [0])).await.is_err());
+    upstream.write_all(b"reply").await.unwrap();
+    let mut piece = [0; 64];
+    let n = client.read(&mut piece).await.unwrap();
+    assert_eq!(&piece[..n], b"OK\nreply");
+    upstream.shutdown().await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(end_of(relay).await.received, 5);
+}
+
+#[tokio::test]
+async fn an_answer_is_held_no_longer_than_it_may_be() {
+    let (mut client, _upstream, _relay) = held(Duration::from_millis(1)).await;
+    client.read_exact(&mut [0; 3]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_held_is_not_lost_when_upstream_ends_at_once() {
+    let (mut client, mut upstream, _relay) = held(HOUR).await;
+    upstream.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await.0, b"OK\n");
+}
+
+/// A client on a Unix socket, its upstream, and a relay that holds `OK` back for `limit`.
+async fn held(limit: Duration) -> (UnixStream, TcpStream, Running) {
+    let (client, near) = UnixStream::pair().unwrap();
+    let (upstream, far) = tcp_pair().await;
+    let mut relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
+    let mut answer = Buffer::take();
+    answer.put(b"OK\n");
+    relay.receive_first(answer, 3);
+    relay.hold_received(limit);
+    (client, upstream, start(relay, TIMEOUTS))
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! One direction of a relay.
 
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
 
 use crate::buffer::Buffer;
 use crate::notices::Tunnel;
@@ -16,6 +20,8 @@ pub(super) struct Direction {
     /// For how many reads more to use a pipe, unless one of them is large again.
     pipes: u8,
     spliced: bool,
+    /// Until when what waits is held back, unless more comes.
+    held: Option<Pin<Box<Sleep>>>,
     moved: u64,
     overhead: u64,
 }
@@ -27,6 +33,13 @@ enum Waiting {
     Pipe(Pipe),
 }
 
+/// Where the other proxy is, and what it says beside the stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TunnelAt<'a> {
+    Receiver(&'a Tunnel),
+    Sender(&'a Tunnel),
+}
+
 #[derive(Debug, Default)]
 enum State {
     /// The receiver takes nothing any more.
@@ -35,6 +48,8 @@ enum State {
     Done,
     /// The sender is done; what waits is still to be delivered, and then the end of the stream.
     Ended,
+    /// Besides, the receiver was told that the end is a clean one.
+    Announced,
     /// Bytes may come.
     #[default]
     Open,
@@ -45,6 +60,11 @@ impl Direction {
     pub(super) fn put_first(&mut self, first: Buffer, overhead: usize) {
         self.overhead += overhead as u64;
         self.waiting = (!first.is_empty()).then_some(Waiting::Buffer(first));
+    }
+
+    /// Delivers what was put first together with what the sender says, or after `limit`.
+    pub(super) fn hold(&mut self, limit: Duration) {
+        self.held = self.waiting.is_some().then(|| Box::pin(sleep(limit)));
     }
 
     /// Bytes that the receiver took.
@@ -69,7 +89,7 @@ impl Direction {
 
     /// Whether the sender's end of the stream was read.
     pub(super) fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended | State::Done)
+        matches!(self.state, State::Announced | State::Ended | State::Done)
     }
 
     /// Whether the receiver was told of the end of the stream.
@@ -81,37 +101,49 @@ impl Direction {
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         match &mut self.state {
             State::Broken(error) => error.take(),
-            State::Done | State::Ended | State::Open => None,
+            State::Announced | State::Done | State::Ended | State::Open => None,
         }
     }
 
     /// Moves what can be moved. Ready when this direction is over, and ever after; an error is the
-    /// sender's. `reverse` is the direction that brings bytes to the sender, and `tunnel` tells
-    /// more of a sender that is the other proxy.
+    /// sender's. `reverse` is the direction that brings bytes to the sender, and `tunnel` leads to
+    /// the other proxy.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         reverse: &Self,
-        tunnel: Option<&Tunnel>,
+        tunnel: Option<TunnelAt<'_>>,
     ) -> Poll<io::Result<()>> {
         loop {
             if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
+            ready!(self.poll_held(cx, from))?;
             if let Err(error) = ready!(self.poll_deliver(cx, to)) {
                 self.waiting = None;
                 self.state = State::Broken(Some(error));
                 continue;
             }
-            if let State::Ended = self.state {
-                // The kernel does not tell a sender that has half-closed from one that was killed,
+            if let State::Announced | State::Ended = self.state {
+                // The kernel does not tell a peer that has half-closed from one that was killed,
                 // once it was told of an end itself.
-                if let Some(tunnel) = tunnel
-                    && reverse.is_done()
-                {
-                    ready!(tunnel.poll_alive());
+                match tunnel {
+                    Some(TunnelAt::Sender(tunnel)) if reverse.is_done() => {
+                        ready!(tunnel.poll_alive());
+                    }
+                    Some(TunnelAt::Receiver(tunnel))
+                        if reverse.has_ended()
+                            && matches!(self.state, State::Ended)
+                            && tunnel.notify_ended() =>
+                    {
+                        // The word is to be there before the end is, or the receiver would ask.
+                        self.state = State::Announced;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Some(_) | None => {}
                 }
                 // Afterwards its full close would pass for the end of the other direction.
                 if !reverse.has_ended() && to.was_aborted() {
@@ -157,6 +189,19 @@ impl Direction {
         Poll::Ready(Ok(n))
     }
 
+    /// Ready once nothing is held back.
+    fn poll_held(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<io::Result<()>> {
+        if let (Some(limit), Some(Waiting::Buffer(buffer))) = (&mut self.held, &mut self.waiting) {
+            match from.poll_read(cx, buffer) {
+                // The end of the stream is read again.
+                Poll::Ready(read) => drop(read?),
+                Poll::Pending => ready!(limit.as_mut().poll(cx)),
+            }
+        }
+        self.held = None;
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
         while let Some(waiting) = &mut self.waiting {
             let (n, is_delivered) = match waiting {
@@ -182,7 +227,7 @@ impl Direction {
             State::Broken(_) => true,
             // A peer that was told of the end may close both ways.
             State::Done => false,
-            State::Ended | State::Open => receiver.was_aborted(),
+            State::Announced | State::Ended | State::Open => receiver.was_aborted(),
         }
     }
 }
