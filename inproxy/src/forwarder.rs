@@ -97,23 +97,27 @@ impl Forwarder {
         connection: Connection<()>,
     ) {
         let started = Instant::now();
-        // Boxed, so that it is not a part of every idle connection.
-        let opening = Box::pin(self.open(client, &target));
-        let opened = tokio::select! {
-            opened = opening => opened,
-            reason = connection.stopped() => Err(Failure::Stopped(reason)),
-        };
-        let relay = match opened {
-            Ok(relay) => relay,
-            Err(failure) => {
-                return self.journal.failed(peer, Some(target.destination()), &failure);
+        // What is moved before an await, or lives only until then, is kept nevertheless by all who
+        // wait: hence the box, and a future that is not moved.
+        let opened = Box::pin(async {
+            tokio::select! {
+                opened = self.open(client, &target) => opened,
+                reason = connection.stopped() => Err(Failure::Stopped(reason)),
             }
-        };
+        })
+        .await;
         let timeouts = Timeouts {
             idle: self.config.limits.idle_timeout,
             half_close: self.config.limits.half_close_timeout,
         };
-        let (summary, lingering) = relay.run(timeouts, pin!(connection.stopped())).await;
+        let mut stopped = pin!(connection.stopped());
+        let mut running = match opened.map(|relay| relay.run(timeouts, stopped.as_mut())) {
+            Ok(running) => running,
+            Err(failure) => {
+                return self.journal.failed(peer, Some(target.destination()), &failure);
+            }
+        };
+        let (summary, lingering) = (&mut running).await;
         self.journal.ended(peer, target.destination(), &forward, &summary, started.elapsed());
         // Boxed, since few linger.
         Box::pin(lingering.closed()).await;

@@ -107,52 +107,58 @@ impl Service {
 
     async fn run(
         self: Arc<Self>,
-        mut client: Stream,
+        client: Stream,
         peer: Peer,
         to: Option<Arc<Destination>>,
         connection: Connection<Facts>,
     ) {
         let started = Instant::now();
+        // What is moved before an await, or lives only until then, is kept nevertheless by all who
+        // wait: hence the box, and a future that is not moved.
+        let opened = Box::pin(self.open_or_refuse(client, peer, to, &connection)).await;
+        let mut stopped = pin!(connection.stopped());
+        let Some((mut running, facts)) =
+            opened.map(|(relay, limits, facts)| (relay.run(limits, stopped.as_mut()), facts))
+        else {
+            return;
+        };
+        let (summary, lingering) = (&mut running).await;
+        let duration = started.elapsed();
+        let Opened { destination, address, rule, .. } = &facts;
+        self.journal.ended(peer, destination, *address, rule, &summary, duration);
+        // Boxed, since few linger.
+        Box::pin(lingering.closed()).await;
+    }
+
+    /// Opens a tunnel, unless the client wants or gets something else.
+    async fn open_or_refuse(
+        &self,
+        mut client: Stream,
+        peer: Peer,
+        to: Option<Arc<Destination>>,
+        connection: &Connection<Facts>,
+    ) -> Option<(Relay, Timeouts, Opened)> {
         let is_raw = to.is_some();
-        // Boxed, so that what a resolver needs is not a part of every idle connection.
-        let opening = Box::pin(self.open(&mut client, peer, to, &connection));
         let opened = tokio::select! {
-            opened = opening => opened,
+            opened = self.open(&mut client, peer, to, connection) => opened,
             reason = connection.stopped() => Err(Refusal::Stopped(reason)),
         };
-        let opened = match opened {
-            Ok(Open::Tunnel(opened)) => opened,
+        match opened {
+            Ok(Open::Tunnel(upstream, way, opened)) => {
+                let timeouts = way.timeouts;
+                Some((relay(client, upstream, way), timeouts, opened))
+            }
             Ok(Open::Notices(session, rest)) => {
                 let limit = self.policy().limits.header_timeout;
                 tokio::spawn(notices::serve(session, client, rest, limit));
-                return;
+                None
             }
             Err(refusal) => {
                 let destination = connection.facts().map(|facts| &facts.destination);
-                return self.refuse(client, peer, destination, is_raw, &refusal);
+                self.refuse(client, peer, destination, is_raw, &refusal);
+                None
             }
-        };
-        let mut relay = Relay::new(client, opened.upstream);
-        if let Some(early) = opened.early {
-            let mut grant = Buffer::take();
-            let words = opened.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
-            let overhead = grant.put(words.as_bytes());
-            relay.receive_first(grant, overhead);
-            if !early.is_empty() {
-                // This client does not wait for the answer: it may go with the upstream's.
-                relay.hold_received(LONGEST_HOLD);
-            }
-            relay.send_first(early, 0);
         }
-        if let Some(tunnel) = opened.tunnel {
-            relay.set_tunnel(Side::Client, tunnel);
-        }
-        let (summary, lingering) = relay.run(opened.timeouts, pin!(connection.stopped())).await;
-        let duration = started.elapsed();
-        let (destination, rule) = (&opened.destination, &opened.rule);
-        self.journal.ended(peer, destination, opened.address, rule, &summary, duration);
-        // Boxed, since few linger.
-        Box::pin(lingering.closed()).await;
     }
 
     /// Finds out what the client wants, whether it may, and connects to it.
@@ -190,17 +196,9 @@ impl Service {
             half_close: policy.limits.half_close_timeout,
         };
         let tunnel = id.and_then(|id| self.notices.register(cid, id));
-        let opened = Opened {
-            destination,
-            upstream,
-            address,
-            rule,
-            _permit: permit,
-            early,
-            timeouts,
-            tunnel,
-        };
-        Ok(Open::Tunnel(opened))
+        let way = Way { early, timeouts, tunnel };
+        let opened = Opened { destination, address, rule, _permit: permit };
+        Ok(Open::Tunnel(upstream, way, opened))
     }
 
     /// Refuses those who are no enclave: a process of this machine reaches its vsock ports too.
@@ -246,7 +244,36 @@ impl Service {
 enum Open {
     /// A connection for notices, and what the client said on it already.
     Notices(Arc<Session>, Buffer),
-    Tunnel(Opened),
+    /// The upstream, and what there is to do and to remember.
+    Tunnel(Stream, Way, Opened),
+}
+
+/// How a tunnel begins.
+#[derive(Debug)]
+struct Way {
+    /// What a routed client sent behind its request.
+    early: Option<Buffer>,
+    timeouts: Timeouts,
+    tunnel: Option<Tunnel>,
+}
+
+fn relay(client: Stream, upstream: Stream, way: Way) -> Relay {
+    let mut relay = Relay::new(client, upstream);
+    if let Some(early) = way.early {
+        let mut grant = Buffer::take();
+        let words = way.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
+        let overhead = grant.put(words.as_bytes());
+        relay.receive_first(grant, overhead);
+        if !early.is_empty() {
+            // This client does not wait for the answer: it may go with the upstream's.
+            relay.hold_received(LONGEST_HOLD);
+        }
+        relay.send_first(early, 0);
+    }
+    if let Some(tunnel) = way.tunnel {
+        relay.set_tunnel(Side::Client, tunnel);
+    }
+    relay
 }
 
 /// The CID by which this machine would reach its own listeners.
@@ -262,18 +289,13 @@ fn own_cid_or_warn(config: &Config) -> Option<Cid> {
     own_cid
 }
 
-/// A connection whose upstream is connected.
+/// What is known of a tunnel as long as it lasts.
 #[derive(Debug)]
 struct Opened {
     destination: Destination,
-    upstream: Stream,
     address: SocketAddr,
     rule: Arc<Rule>,
     _permit: Permit,
-    /// What a routed client sent behind its request.
-    early: Option<Buffer>,
-    timeouts: Timeouts,
-    tunnel: Option<Tunnel>,
 }
 
 async fn read_request(client: &mut Stream, limit: Duration) -> Result<(Request, Buffer), Refusal> {
