@@ -90,7 +90,7 @@ fn every_process_may_be_killed_at_any_time(world: &World) {
     let mut application = Application::start(world, &vpc);
     let mut recoveries: HashMap<&str, Vec<f64>> = HashMap::new();
     let ledger = under_load(&world.leg, |load| {
-        let usual = if is_emulated() { 5 } else { 20 };
+        let usual = if is_emulated() { 5 } else { 100 };
         for _ in 0..number("KILLS").unwrap_or(usual) {
             load.await_service();
             load.pause(Duration::from_millis(fastrand::u64(..100)));
@@ -98,17 +98,20 @@ fn every_process_may_be_killed_at_any_time(world: &World) {
             let (victim, kill) = *fastrand::choice(VICTIMS).unwrap();
             kill(&mut application, &mut vpc, load);
             load.await_service();
-            let seconds = within(start, RECOVERY, victim);
+            // Others may be at work on this machine: what counts is the median.
+            let seconds = within(start, RECOVERY * 3, victim);
             recoveries.entry(victim).or_default().push(seconds);
         }
     });
-    for (victim, seconds) in &recoveries {
-        let most = seconds.iter().copied().fold(0.0, f64::max);
-        let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
-        say(&format!(
-            "{victim} was killed {} times; recovered in {mean:.2} s, at most {most:.2} s",
-            seconds.len()
-        ));
+    for (victim, seconds) in &mut recoveries {
+        seconds.sort_by(f64::total_cmp);
+        let (count, median, most) =
+            (seconds.len(), seconds[seconds.len() / 2], seconds[seconds.len() - 1]);
+        let what = format!(
+            "{victim} was killed {count} times; the median recovery took {median:.2} s, the longest {most:.2} s"
+        );
+        say(&what);
+        assert!(is_emulated() || median <= RECOVERY.as_secs_f64(), "{what}");
     }
     say(&ledger.to_string());
     ledger.check(&vpc.cluster);
@@ -156,8 +159,8 @@ const VICTIMS: &[(&str, Kill)] = &[
 /// Asserts that no more time has passed since `start`, and says how much has, in seconds.
 fn within(start: Instant, limit: Duration, what: &str) -> f64 {
     let taken = start.elapsed();
-    // Emulated, or with others on the machine, it takes longer than where it matters.
-    let factor = if is_emulated() { 60 } else { 3 };
+    // Emulated, everything takes longer.
+    let factor = if is_emulated() { 60 } else { 1 };
     assert!(taken <= limit * factor, "{what}: after {taken:?}, and {limit:?} is promised");
     taken.as_secs_f64()
 }
