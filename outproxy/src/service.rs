@@ -180,7 +180,9 @@ impl Service {
                     let session = session.ok_or(Refusal::TooManySessions)?;
                     return Ok(Open::Notices(session, rest));
                 }
-                (Request::Tunnel(destination, id), early) => (destination, id, Some(early)),
+                (Request::Tunnel(destination, id), early) => {
+                    (destination, id, Some(Buffer::holding(early.filled())))
+                }
             },
         };
         // Known before the policy is asked: a reload in between finds it.
@@ -260,10 +262,8 @@ struct Way {
 fn relay(client: Stream, upstream: Stream, way: Way) -> Relay {
     let mut relay = Relay::new(client, upstream);
     if let Some(early) = way.early {
-        let mut grant = Buffer::take();
-        let words = way.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
-        let overhead = grant.put(words.as_bytes());
-        relay.receive_first(grant, overhead);
+        let grant = way.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
+        relay.receive_first(Buffer::holding(grant.as_bytes()), grant.len());
         if !early.is_empty() {
             // This client does not wait for the answer: it may go with the upstream's.
             relay.hold_received(LONGEST_HOLD);

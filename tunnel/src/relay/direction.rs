@@ -191,10 +191,15 @@ impl Direction {
 
     /// Ready once nothing is held back.
     fn poll_held(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<io::Result<()>> {
-        if let (Some(limit), Some(Waiting::Buffer(buffer))) = (&mut self.held, &mut self.waiting) {
-            match from.poll_read(cx, buffer) {
-                // The end of the stream is read again.
-                Poll::Ready(read) => drop(read?),
+        if let (Some(limit), Some(Waiting::Buffer(held))) = (&mut self.held, &mut self.waiting) {
+            let mut buffer = Buffer::take();
+            buffer.put(held.filled());
+            match from.poll_read(cx, &mut buffer) {
+                Poll::Ready(read) => {
+                    // Were it the end of the stream, it would be read again.
+                    read?;
+                    *held = buffer;
+                }
                 Poll::Pending => ready!(limit.as_mut().poll(cx)),
             }
         }
