@@ -1,5 +1,6 @@
 //! A process under test: its log, its end, and what it costs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ExitStatus};
@@ -71,10 +72,27 @@ impl Process {
         })
     }
 
-    /// All that it has logged.
+    /// What its log says of connections that are over.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.log.lock().account.clone()
+    }
+
+    /// Waits until its log accounts for so many connections.
+    pub fn await_account(&self, what: &str, count: u64) -> Account {
+        self.log.wait(what, |state| (state.account.total() >= count).then(|| state.account.clone()))
+    }
+
+    /// All that it has logged, or the last of it if that is very much.
     #[must_use]
     pub fn logged(&self) -> Vec<Value> {
         self.log.lock().lines.clone()
+    }
+
+    /// How many threads it has.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()
     }
 
     /// How many descriptors it has open.
@@ -153,7 +171,54 @@ struct Log {
 #[derive(Debug, Default)]
 struct LogState {
     lines: Vec<Value>,
+    account: Account,
     ended: bool,
+}
+
+impl LogState {
+    fn push(&mut self, line: Value) {
+        self.account.enter(&line);
+        self.lines.push(line);
+        if self.lines.len() >= 2 * KEPT {
+            self.lines.drain(..KEPT);
+        }
+    }
+}
+
+/// How many connections a log tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Those that have a line, by the outcome that stands there.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Refused or failed ones that are only counted.
+    pub suppressed: u64,
+}
+
+impl Account {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.outcomes.values().sum::<u64>() + self.suppressed
+    }
+
+    /// How many have a line with this outcome.
+    #[must_use]
+    pub fn of(&self, outcome: &str) -> u64 {
+        self.outcomes.get(outcome).copied().unwrap_or_default()
+    }
+
+    fn enter(&mut self, line: &Value) {
+        match line["message"].as_str().unwrap_or_default() {
+            "connection ended" | "connection failed" | "connection refused" => {
+                let outcome = line["outcome"].as_str().unwrap_or_default();
+                *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
+            }
+            "failures not logged in the last second" | "refusals not logged in the last second" => {
+                self.suppressed += line["lines"].as_u64().unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Log {
@@ -163,7 +228,7 @@ impl Log {
         while matches!(reader.by_ref().read_line(&mut line), Ok(1..)) {
             // Before the log is up there is plain text.
             let value = serde_json::from_str(&line).unwrap_or_else(|_| line.trim_end().into());
-            self.change(|state| state.lines.push(value));
+            self.change(|state| state.push(value));
             line.clear();
         }
         self.change(|state| state.ended = true);
@@ -193,5 +258,7 @@ impl Log {
     }
 }
 
+/// How many lines of a log are kept at least.
+const KEPT: usize = 20_000;
 /// How many lines of a log are shown of a failure.
 const SHOWN: usize = 50;

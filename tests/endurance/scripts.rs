@@ -1,0 +1,32 @@
+//! Random scripts.
+
+use tests::scripts::{limits, perform};
+
+use crate::Trial;
+use crate::chain::{Chain, MARGIN};
+use crate::report::Report;
+
+/// What both ends do is random, and so is when.
+pub(crate) fn scripts(trial: Trial<'_>) -> Report {
+    let mut report = Report::default();
+    let mut chain = Chain::start(trial.world, trial.seed, &limits(), &limits());
+    let count = trial.pick(2000, 1_000_000);
+    let (mut crossed, mut next) = (0, trial.seed);
+    // The first are for it to have used once what it will use.
+    for size in [500, count] {
+        let verdicts = perform(trial.world, next..next + size);
+        next += size;
+        crossed += verdicts.crossed.len();
+        report.hold(verdicts.hold(), || verdicts.shortest().to_owned());
+        report.done("scripts", size);
+        chain.count(size);
+        if size < count {
+            chain.settle(&mut report);
+        }
+    }
+    if crossed > 0 {
+        report.note(format!("in {crossed} an abort crossed an end of a raw tunnel"));
+    }
+    chain.end(&mut report, 2 * MARGIN);
+    report
+}
