@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tunnel::destination::Destination;
 use tunnel::host::{DnsName, Host};
-use tunnel::tcp::set_upstream_options;
+use tunnel::tcp::{connect, set_upstream_options};
 
 use crate::resolver::{Answer, DnsError, Family, Lookup, Resolver};
 
@@ -28,10 +28,10 @@ pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 pub const SHORTEST_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 
 /// Connects to `destination` within `limit`, resolution included, and prepares the socket with
-/// [`set_upstream_options`].
+/// [`set_upstream_options`]. Its close sends an RST; see [`connect`].
 ///
 /// Every address of a name is tried until one accepts, IPv6 and IPv4 in turn, the next as soon as
-/// one fails; the sockets of the others are closed. `permitted` decides about the very address
+/// one fails; the sockets of the others are reset. `permitted` decides about the very address
 /// that is dialled, in its canonical form, right before it is.
 ///
 /// # Errors
@@ -146,7 +146,7 @@ async fn dial_address(
     if !permitted(addr.ip()) {
         return Err(DialError::Prohibited { ip: addr.ip() });
     }
-    match timeout(limit, TcpStream::connect(addr)).await {
+    match timeout(limit, connect(addr)).await {
         Ok(result) => result.map_err(|error| DialError::new(addr, error, limit)),
         Err(_) => Err(DialError::TimedOut { addr, after: limit }),
     }
@@ -247,7 +247,7 @@ impl Race {
             return;
         }
         let addr = SocketAddr::new(ip, self.port);
-        self.attempts.push(Box::pin(async move { (addr, TcpStream::connect(addr).await) }));
+        self.attempts.push(Box::pin(async move { (addr, connect(addr).await) }));
         self.pending.push(addr);
 
         let now = Instant::now();

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
@@ -20,8 +20,8 @@ pub async fn connect(endpoint: &Endpoint, limit: Duration) -> io::Result<Stream>
     match endpoint {
         Endpoint::Tcp(destination) => match destination.host {
             Host::Ip(ip) => {
-                let stream =
-                    within(limit, TcpStream::connect((ip, destination.port.get()))).await?;
+                let address = (ip, destination.port.get()).into();
+                let stream = within(limit, tcp::connect(address)).await?;
                 tcp::set_upstream_options(&stream);
                 Ok(Stream::Tcp(stream))
             }
