@@ -167,21 +167,13 @@ impl<'a> Chain<'a> {
     }
 
     fn await_rest(&self, report: &mut Report) {
+        let open = || self.status().connections.open;
+        report.hold(until(|| open() == 0), || format!("N5: {} connections are open", open()));
         let descriptors = || [&*self.outproxy, &self.inproxy].map(Process::descriptors);
-        let is_quiet = || {
-            let open = descriptors();
-            let before = self.before.map(|usage| usage.descriptors);
-            open.iter().zip(before).all(|(open, before)| *open <= before)
-                && self.status().connections.open == 0
-        };
-        let is_quiet = until(is_quiet);
+        let before = self.before.map(|usage| usage.descriptors);
+        let is_quiet = until(|| descriptors().iter().zip(before).all(|(now, then)| *now <= then));
         report.hold(is_quiet, || {
-            let (before, open) = (self.before.map(|usage| usage.descriptors), descriptors());
-            let connections = self.status().connections.open;
-            format!(
-                "N5: {open:?} descriptors of outproxy and inproxy, {before:?} before; \
-                 {connections} connections are open"
-            )
+            format!("N5: {:?} descriptors of outproxy, inproxy; {before:?} before", descriptors())
         });
     }
 
@@ -206,7 +198,12 @@ impl<'a> Chain<'a> {
 
 /// The upstreams of every address that is reached.
 pub(crate) fn upstreams() -> Vec<Upstream> {
-    VISITED.iter().map(|(address, _)| Upstream::start(*address, CLIENTS)).collect()
+    upstreams_at(VISITED)
+}
+
+/// The upstreams of these addresses.
+pub(crate) fn upstreams_at(visited: &[(SocketAddr, bool)]) -> Vec<Upstream> {
+    visited.iter().map(|(address, _)| Upstream::start(*address, CLIENTS)).collect()
 }
 
 /// Waits until something is so; no event tells of it.

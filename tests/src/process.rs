@@ -52,6 +52,11 @@ impl Process {
         self.child.wait().expect("it ends");
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it was started").is_some()
+    }
+
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> ExitStatus {
         // Standard error ends with the process: the log's thread has it.
@@ -76,11 +81,6 @@ impl Process {
     #[must_use]
     pub fn account(&self) -> Account {
         self.log.lock().account.clone()
-    }
-
-    /// Waits until its log accounts for so many connections.
-    pub fn await_account(&self, what: &str, count: u64) -> Account {
-        self.log.wait(what, |state| (state.account.total() >= count).then(|| state.account.clone()))
     }
 
     /// All that it has logged, or the last of it if that is very much.
