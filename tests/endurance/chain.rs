@@ -131,6 +131,11 @@ impl<'a> Chain<'a> {
         self.connections = None;
     }
 
+    /// What outproxy is configured with.
+    pub(crate) fn outproxy_config(&self) -> &str {
+        &self.outproxy_config
+    }
+
     /// Has outproxy read another configuration.
     pub(crate) fn reload(&mut self, config: &str) {
         self.outproxy_config = with_metrics(config);

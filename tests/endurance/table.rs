@@ -23,11 +23,14 @@ fn write_trial(out: &mut impl Write, trial: &Value) -> io::Result<()> {
     let mut first = name.to_owned();
     for proxy in ["outproxy", "inproxy"] {
         let usage = &trial["usage"][proxy];
-        let span = |field: &str| format!("{} > {}", usage[0][field], usage[1][field]);
+        let span = |field: &str| match usage {
+            Value::Null => "-".into(),
+            _ => format!("{} > {}", usage[0][field], usage[1][field]),
+        };
         let memory = [0, 1].map(|time| usage[time]["memory"].as_f64().unwrap_or_default());
         let memory = memory.map(|bytes| format!("{:.1}", bytes / f64::from(1 << 20)));
         let [lost, seconds] = std::mem::take(&mut last);
-        let memory = memory.join(" > ");
+        let memory = if usage.is_null() { "-".into() } else { memory.join(" > ") };
         let cells = [
             std::mem::take(&mut first),
             proxy.to_owned(),

@@ -104,10 +104,13 @@ impl Process {
     /// Its resident memory, in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        let kib = line.trim().trim_end_matches(" kB");
-        kib.parse::<u64>().expect("a number") * 1024
+        self.bytes("VmRSS:")
+    }
+
+    /// Its address space, in bytes.
+    #[must_use]
+    pub fn address_space(&self) -> u64 {
+        self.bytes("VmSize:")
     }
 
     /// The processor time that it has used, in ticks of 10 ms.
@@ -122,6 +125,13 @@ impl Process {
             .take(2)
             .map(|ticks| ticks.parse::<u64>().expect("ticks"))
             .sum()
+    }
+
+    fn bytes(&self, field: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+        let kib = line.trim().trim_end_matches(" kB");
+        kib.parse::<u64>().expect("a number") * 1024
     }
 
     fn proc(&self, file: &str) -> String {
