@@ -62,6 +62,9 @@ pub(crate) fn memory(trial: Trial<'_>) -> Report {
     let crowd = SocketAddr::new(HSM.ip(), HSM.port() + 1);
     let _crowded = listen(crowd);
     chain.warm_up(VISITED, &mut report);
+    // As much as it will ever hold, when there is memory.
+    gather(trial, crowd).into_iter().for_each(reset);
+    chain.settle(&mut report);
     // Those of the crowd are not all known.
     chain.connections = None;
     let (mut recoveries, mut died) = (Vec::new(), 0);
@@ -70,9 +73,7 @@ pub(crate) fn memory(trial: Trial<'_>) -> Report {
             visits.await_service();
             let process = proxy(chain, round);
             let before = limit(process, Resource::As, process.address_space());
-            let connect = || TcpStream::connect_timeout(&crowd, Duration::from_secs(1));
-            let crowd: Vec<_> =
-                chain.world.enclave.run(|| (0..CROWD).filter_map(|_| connect().ok()).collect());
+            let crowd = gather(trial, crowd);
             visits.pause(Duration::from_millis(100));
             died += u64::from(relieve(chain, round, before));
             crowd.into_iter().for_each(reset);
@@ -87,6 +88,12 @@ pub(crate) fn memory(trial: Trial<'_>) -> Report {
     // A new process may have an allocator that was not warmed up.
     chain.end(&mut report, 2 * MARGIN);
     report
+}
+
+/// Has many connect who say nothing.
+fn gather(trial: Trial<'_>, to: SocketAddr) -> Vec<TcpStream> {
+    let connect = |_| TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok();
+    trial.world.enclave.run(|| (0..CROWD).filter_map(connect).collect())
 }
 
 /// Gives a proxy its memory back; one that has not survived is started again.

@@ -357,7 +357,8 @@ impl Visits {
 
     fn begin(&self, most: Option<u64>) -> Option<u64> {
         let mut state = self.lock();
-        if state.over || most.is_some_and(|most| state.begun >= most) {
+        let is_hopeless = state.ledger.broken.len() >= MOST_BROKEN;
+        if state.over || is_hopeless || most.is_some_and(|most| state.begun >= most) {
             return None;
         }
         state.begun += 1;
@@ -425,3 +426,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const HEAD: usize = 8;
+/// After so many broken promises nobody goes on: each may have taken as long as anybody waits.
+const MOST_BROKEN: usize = 32;
