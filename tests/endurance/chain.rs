@@ -211,7 +211,8 @@ pub(crate) fn upstreams_at(visited: &[(SocketAddr, bool)]) -> Vec<Upstream> {
     visited.iter().map(|(address, _)| Upstream::start(*address, CLIENTS)).collect()
 }
 
-/// Waits until something is so; no event tells of it.
+/// Waits until something is so, if it becomes so.
+#[expect(clippy::disallowed_methods, reason = "no event tells of it")]
 pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience();
     while !is_so() {

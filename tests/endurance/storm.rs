@@ -53,7 +53,8 @@ pub(crate) fn storm(trial: Trial<'_>) -> Report {
 fn rush(trial: Trial<'_>, round: u64) -> [u64; 3] {
     let connect = |number: usize| {
         let to = [HSM, RAW][number % 2];
-        TcpStream::connect_timeout(&to, patience()).map(|stream| (bounded(stream), number % 2 == 0))
+        TcpStream::connect_timeout(&to, patience())
+            .map(|stream| (bounded(stream), number.is_multiple_of(2)))
     };
     let streams: Vec<_> =
         trial.world.enclave.run(|| (0..STORM).map(connect).filter_map(Result::ok).collect());
@@ -130,6 +131,7 @@ pub(crate) fn slow(trial: Trial<'_>) -> Report {
 }
 
 /// Has each write as much as it can, and its peer read a little of that.
+#[expect(clippy::disallowed_methods, reason = "they are slow")]
 fn trickle<'a>(
     streams: impl Iterator<Item = (&'a TcpStream, &'a TcpStream)>,
     size: usize,
@@ -153,7 +155,6 @@ fn trickle<'a>(
             assert!(little[..count].iter().all(|byte| *byte == 7), "N1: other bytes");
             moved.fetch_add(count as u64, Ordering::Relaxed);
         }
-        // What makes them slow.
         thread::sleep(Duration::from_millis(20));
     }
 }

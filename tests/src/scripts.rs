@@ -3,14 +3,13 @@
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #[path = "../../tunnel/tests/scripts/bytes.rs"]
 pub(crate) mod bytes;
-#[expect(dead_code, reason = "both ends are TCP's here")]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #[path = "../../tunnel/tests/scripts/end.rs"]
-mod end;
+pub(crate) mod end;
 #[path = "../../tunnel/tests/scripts/script.rs"]
-mod script;
+pub(crate) mod script;
 #[path = "../../tunnel/tests/scripts/verdict.rs"]
-mod verdict;
+pub(crate) mod verdict;
 
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;

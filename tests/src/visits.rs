@@ -414,6 +414,7 @@ fn half_close(stream: &TcpStream) -> Result<(), Failure> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn failed(error: io::Error) -> Failure {
     match error.kind() {
         ErrorKind::WouldBlock => Failure::Broken("it hangs".into()),
