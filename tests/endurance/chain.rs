@@ -26,6 +26,8 @@ pub(crate) struct Chain<'a> {
     before: [Usage; 2],
     /// How many connections this inproxy has got, as far as that is known.
     pub(crate) connections: Option<u64>,
+    /// How long it may take until both are at rest.
+    pub(crate) rest: Duration,
     seed: u64,
 }
 
@@ -63,6 +65,7 @@ impl<'a> Chain<'a> {
             inproxy_config,
             before,
             connections,
+            rest: patience(),
             seed,
         }
     }
@@ -173,10 +176,14 @@ impl<'a> Chain<'a> {
 
     fn await_rest(&self, report: &mut Report) {
         let open = || self.status().connections.open;
-        report.hold(until(|| open() == 0), || format!("N5: {} connections are open", open()));
+        report.hold(until_within(self.rest, || open() == 0), || {
+            format!("N5: {} connections are open", open())
+        });
         let descriptors = || [&*self.outproxy, &self.inproxy].map(Process::descriptors);
         let before = self.before.map(|usage| usage.descriptors);
-        let is_quiet = until(|| descriptors().iter().zip(before).all(|(now, then)| *now <= then));
+        let is_quiet = until_within(self.rest, || {
+            descriptors().iter().zip(before).all(|(now, then)| *now <= then)
+        });
         report.hold(is_quiet, || {
             format!("N5: {:?} descriptors of outproxy, inproxy; {before:?} before", descriptors())
         });
@@ -212,9 +219,13 @@ pub(crate) fn upstreams_at(visited: &[(SocketAddr, bool)]) -> Vec<Upstream> {
 }
 
 /// Waits until something is so, if it becomes so.
+pub(crate) fn until(is_so: impl FnMut() -> bool) -> bool {
+    until_within(patience(), is_so)
+}
+
 #[expect(clippy::disallowed_methods, reason = "no event tells of it")]
-pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience();
+fn until_within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
     while !is_so() {
         if Instant::now() > deadline {
             return false;

@@ -1,5 +1,6 @@
 //! Random scripts.
 
+use tests::patience::patience;
 use tests::scripts::{limits, perform};
 
 use crate::Trial;
@@ -10,6 +11,8 @@ use crate::report::Report;
 pub(crate) fn scripts(trial: Trial<'_>) -> Report {
     let mut report = Report::default();
     let mut chain = Chain::start(trial.world, trial.seed, &limits(), &limits());
+    // Aborts that could not be told end by the time-outs of both, one after the other.
+    chain.rest = 3 * patience();
     let count = trial.pick(2000, 1_000_000);
     let (mut crossed, mut next) = (0, trial.seed);
     // The first are for it to have used once what it will use.
