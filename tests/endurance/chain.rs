@@ -148,8 +148,15 @@ impl<'a> Chain<'a> {
     /// What outproxy knows of itself.
     pub(crate) fn status(&self) -> Status {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let page = runtime.block_on(fetch(&METRICS.parse().unwrap(), "/status")).unwrap();
-        serde_json::from_str(&page).unwrap()
+        let endpoint = METRICS.parse().unwrap();
+        let mut page = None;
+        // It may be busy with all that ends.
+        let has_told = until(|| {
+            page = runtime.block_on(fetch(&endpoint, "/status")).ok();
+            page.is_some()
+        });
+        assert!(has_told, "outproxy does not tell its status");
+        serde_json::from_str(&page.unwrap()).unwrap()
     }
 
     pub(crate) fn usage(&self) -> [Usage; 2] {
