@@ -13,11 +13,11 @@ pub(crate) fn scripts(trial: Trial<'_>) -> Report {
     let mut chain = Chain::start(trial.world, trial.seed, &limits(), &limits());
     // Aborts that could not be told end by the time-outs of both, one after the other.
     chain.rest = 3 * patience();
-    let count = trial.pick(2000, 1_000_000);
+    let count = trial.pick(4000, 1_000_000);
     let (mut crossed, mut next) = (0, trial.seed);
     // The first are for it to have used once what it will use.
     for size in [500, count] {
-        let verdicts = perform(trial.world, next..next + size);
+        let verdicts = perform(trial.world, next..next + size, CONCURRENT);
         next += size;
         crossed += verdicts.crossed.len();
         report.hold(verdicts.hold(), || verdicts.shortest().to_owned());
@@ -33,3 +33,6 @@ pub(crate) fn scripts(trial: Trial<'_>) -> Report {
     chain.end(&mut report, 2 * MARGIN);
     report
 }
+
+/// How many are performed at once: some take as long as a time-out.
+const CONCURRENT: usize = 400;

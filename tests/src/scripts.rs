@@ -26,15 +26,16 @@ use crate::patience::{is_emulated, patience};
 use crate::peers::{accept, connect, listen, raise_descriptor_limit};
 use crate::world::{HSM, RAW, World};
 
-/// Runs the script of each seed through the tunnel of a world, half of them routed and half raw.
+/// Runs the script of each seed through the tunnel of a world, half of them routed and half raw, so
+/// many at once.
 ///
 /// The proxies must have [`limits`].
 #[must_use]
-pub fn perform(world: &World, seeds: Range<u64>) -> Verdicts {
+pub fn perform(world: &World, seeds: Range<u64>, concurrent: usize) -> Verdicts {
     raise_descriptor_limit();
     let listeners = [HSM, RAW].map(listen);
     let count = seeds.end - seeds.start;
-    let failures = run_all(world, &listeners, seeds);
+    let failures = run_all(world, &listeners, seeds, concurrent);
     let (crossed, broken) = failures.into_iter().partition(|failure| failure.may_have_crossed);
     Verdicts { count, broken, crossed }
 }
@@ -78,10 +79,11 @@ async fn run_all(
     world: &World,
     listeners: &[TcpListener; 2],
     mut seeds: impl Iterator<Item = u64>,
+    concurrent: usize,
 ) -> Vec<Failure> {
     let (mut failures, mut running) = (Vec::new(), JoinSet::new());
     loop {
-        while running.len() < CONCURRENT
+        while running.len() < concurrent
             && let Some(seed) = seeds.next()
         {
             let tunnel = usize::from(seed % 2 == 1);
@@ -151,5 +153,3 @@ fn socket(stream: TcpStream) -> Socket {
     stream.set_nonblocking(true).expect("O_NONBLOCK");
     Socket::Tcp(tokio::net::TcpStream::from_std(stream).expect("a runtime"))
 }
-
-const CONCURRENT: usize = 64;

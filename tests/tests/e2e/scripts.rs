@@ -15,7 +15,7 @@ fn whatever_its_ends_do_the_chain_keeps_its_promises(world: &World) {
     let first = from_env("SCRIPT_SEED").unwrap_or_else(|| fastrand::u64(..1 << 48));
     let count = from_env("SCRIPTS").unwrap_or_else(|| if is_emulated() { 500 } else { 300 });
     let _tunnel = world.tunnel_with(&limits(), &limits());
-    let verdicts = perform(world, first..first + count);
+    let verdicts = perform(world, first..first + count, CONCURRENT);
     let (broken, crossed) = (verdicts.broken.len(), verdicts.crossed.len());
     if crossed > 0 {
         crate::say(&format!("in {crossed} of {count} scripts an abort crossed an end"));
@@ -26,3 +26,5 @@ fn whatever_its_ends_do_the_chain_keeps_its_promises(world: &World) {
         verdicts.shortest()
     );
 }
+
+const CONCURRENT: usize = 64;
