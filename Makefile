@@ -61,7 +61,7 @@ bench-build: build
 	cargo build --release --target $(TARGET) -p tests --bin bench
 
 endurance: endurance-build ## what the proxies must survive, for hours; ARGS=--short for minutes
-	BIN_DIR=$(BIN) $(BIN)/endurance $(ARGS)
+	BIN_DIR=$(CURDIR)/$(BIN) $(BIN)/endurance $(ARGS)
 
 endurance-vsock: endurance-build ## the same over AF_VSOCK, in a virtual machine; mind ARGS="--only idle"
 	tests/lab/setup
