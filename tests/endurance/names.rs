@@ -117,4 +117,4 @@ const PROHIBITED: &[Ipv4Addr] =
 /// How long a name server has a fault: longer than an answer holds, and a question may take.
 const PHASE: Duration = Duration::from_secs(4);
 /// The most that a client waits for an old answer, 1.8 s, and what a busy machine adds.
-const WAIT: Duration = Duration::from_secs(4);
+const WAIT: Duration = Duration::from_secs(10);

@@ -223,7 +223,9 @@ impl Account {
                 let outcome = line["outcome"].as_str().unwrap_or_default();
                 *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
             }
-            "failures not logged in the last second" | "refusals not logged in the last second" => {
+            "failures not logged in the last second"
+            | "lines not logged, since nobody took them"
+            | "refusals not logged in the last second" => {
                 self.suppressed += line["lines"].as_u64().unwrap_or_default();
             }
             _ => {}

@@ -309,13 +309,24 @@ impl Ledger {
 impl Visits {
     /// Waits until somebody is served who comes from now on.
     pub fn await_service(&self) {
-        let begun = self.lock().begun;
-        self.wait("service", |state| state.latest > begun);
+        assert!(self.serve_within(patience()), "waited in vain for service");
     }
 
-    /// Waits until so many are served in all.
-    pub fn await_served(&self, count: u64) {
-        self.wait("visits", |state| state.ledger.served >= count);
+    /// Whether somebody is served within `limit` who comes from now on.
+    #[must_use]
+    pub fn serve_within(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut state = self.lock();
+        let begun = state.begun;
+        while state.latest <= begun {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let woken = self.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// What came of it so far.
@@ -380,17 +391,6 @@ impl Visits {
         }
         drop(state);
         self.changed.notify_all();
-    }
-
-    fn wait(&self, what: &str, mut is_there: impl FnMut(&State) -> bool) {
-        let deadline = Instant::now() + patience();
-        let mut state = self.lock();
-        while !is_there(&state) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited in vain for {what}");
-            let woken = self.changed.wait_timeout(state, left);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -120,7 +120,7 @@ fn patience() -> PollTimeout {
     PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::ZERO)
 }
 
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// PIPE_BUF of Linux, in bytes; see pipe(7).
 const ATOMIC: usize = 4096;
 const MISSING: &str = "lines not logged, since nobody took them";
