@@ -36,13 +36,14 @@ pub async fn connect(endpoint: &Endpoint, limit: Duration) -> io::Result<Stream>
     }
 }
 
-/// Connects over TCP.
+/// Connects over TCP. Until the stream is finished, its close sends an RST.
 ///
 /// # Errors
 ///
 /// What connect(2) answers.
 pub async fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    tcp::set_abort_or_warn(&socket);
     begin(&socket, &address.into())?;
     Stream::connecting(socket.into(), Kind::Tcp).await
 }
@@ -60,4 +61,28 @@ fn connect_unix(path: &Path) -> io::Result<Stream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)?;
     Stream::new(socket.into(), Kind::Unix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::io::{ErrorKind, Read};
+    use std::net::TcpListener;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    #[tokio::test]
+    async fn who_dies_while_it_connects_is_not_taken_for_one_that_is_done() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        {
+            let mut connecting = pin!(connect_tcp(listener.local_addr().unwrap()));
+            // Once, so that it has begun.
+            poll_fn(|cx| Poll::Ready(connecting.as_mut().poll(cx).is_ready())).await;
+        }
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let error = accepted.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
 }

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod listener;
 pub mod log;
 pub mod log_limit;
+mod log_writer;
 pub mod metrics;
 pub mod notices;
 pub mod pipe;

@@ -30,13 +30,18 @@ pub(crate) fn set_listener_options(socket: &Socket) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
 }
 
+/// Prepares a socket before it connects: until [`set_close_or_warn`] its close sends an RST.
+///
+/// Also when this process is killed: a relay that dies must not look to its peers like one that is
+/// done. They may have accepted before this process knows.
+pub(crate) fn set_abort_or_warn(socket: &Socket) {
+    warn_on_error("SO_LINGER", socket.set_linger(Some(Duration::ZERO)));
+}
+
 /// Prepares a connection over a network, so that a peer that died is noticed in seconds.
 pub fn set_upstream_options(stream: &impl AsFd) {
     let socket = SockRef::from(stream);
     warn_on_error("TCP_NODELAY", socket.set_tcp_nodelay(true));
-    // close(2) then sends an RST, also when this process is killed: a relay that dies must not
-    // look to its peers like one that is done.
-    warn_on_error("SO_LINGER", socket.set_linger(Some(Duration::ZERO)));
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL)

@@ -176,9 +176,10 @@ impl Direction {
         if self.pipes > 0
             && let Some(mut pipe) = Pipe::take()
         {
+            // Even if nothing comes: it goes back to the pool.
+            self.spliced = true;
             let n = ready!(from.poll_fill(cx, &mut pipe))?;
             self.pipes = if n >= BULK { PIPES } else { self.pipes - 1 };
-            self.spliced = true;
             self.waiting = (n > 0).then_some(Waiting::Pipe(pipe));
             return Poll::Ready(Ok(n));
         }
@@ -252,3 +253,29 @@ const BULK: usize = 32 * 1024;
 
 /// What comes in bulk comes in pieces of all sizes: one small piece is no end of it.
 const PIPES: u8 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_pipe_that_nothing_came_through_is_closed_with_its_tunnel() {
+        let [(mut sender, from), (to, _receiver)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+        sender.write_all(&[7; BULK]).await.unwrap();
+        let [mut from, mut to] = [from, to].map(|socket| Stream::try_from(socket).unwrap());
+        let (mut direction, reverse) = (Direction::default(), Direction::default());
+        // Once the bulk is delivered it waits for more.
+        poll_fn(|cx| {
+            let moved = direction.poll(cx, &mut from, &mut to, &reverse, None);
+            assert!(moved.is_pending());
+            if direction.moved() < BULK as u64 { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        assert_eq!(pipe::pooled(), 1);
+        drop(direction);
+        assert_eq!(pipe::pooled(), 0);
+    }
+}
