@@ -29,7 +29,7 @@ pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 pub const SHORTEST_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 
 /// Connects to `destination` within `limit`, resolution included, and prepares the socket with
-/// [`set_upstream_options`]. Its close sends an RST; see [`connect`].
+/// [`set_upstream_options`]. Its close sends an RST; see [`connect_tcp`].
 ///
 /// Every address of a name is tried until one accepts, IPv6 and IPv4 in turn, the next as soon as
 /// one fails; the sockets of the others are reset. `permitted` decides about the very address

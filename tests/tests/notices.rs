@@ -192,7 +192,6 @@ impl World {
         for _ in 0..clients {
             connected.push(TcpStream::connect(address).await.unwrap());
             let (stream, peer) = listener.accept().await.unwrap();
-            tunnel::tcp::set_upstream_options(&stream);
             accepted.push((stream, Peer::Tcp(peer)));
         }
         drop(listener);

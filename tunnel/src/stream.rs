@@ -204,6 +204,7 @@ impl TryFrom<TcpStream> for Stream {
     type Error = io::Error;
 
     fn try_from(stream: TcpStream) -> io::Result<Self> {
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         Self::new(stream.into_std()?.into(), Kind::Tcp)
     }
 }

@@ -100,7 +100,6 @@ async fn pair(is_tcp: bool) -> (Socket, Stream) {
         SockRef::from(&listener).set_recv_buffer_size(BUFFER).unwrap();
         let end = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (relays, _) = listener.accept().await.unwrap();
-        tunnel::tcp::set_upstream_options(&relays);
         for stream in [&end, &relays] {
             SockRef::from(stream).set_send_buffer_size(BUFFER).unwrap();
         }
