@@ -1,7 +1,6 @@
 //! One connection, from its request to its last byte.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,29 +104,31 @@ impl Service {
         }
     }
 
-    async fn run(
+    /// Not an async function: it would hold its arguments twice, in every idle tunnel. Nor does it
+    /// hold what is only needed until the tunnel is open: hence the box, and a future that is not
+    /// moved.
+    fn run(
         self: Arc<Self>,
         client: Stream,
         peer: Peer,
         to: Option<Arc<Destination>>,
         connection: Connection<Facts>,
-    ) {
+    ) -> impl Future<Output = ()> {
         let started = Instant::now();
-        // What is moved before an await, or lives only until then, is kept nevertheless by all who
-        // wait: hence the box, and a future that is not moved.
-        let opened = Box::pin(self.open_or_refuse(client, peer, to, &connection)).await;
-        let mut stopped = pin!(connection.stopped());
-        let Some((mut running, facts)) =
-            opened.map(|(relay, limits, facts)| (relay.run(limits, stopped.as_mut()), facts))
-        else {
-            return;
-        };
-        let (summary, lingering) = (&mut running).await;
-        let duration = started.elapsed();
-        let Opened { destination, address, rule, .. } = &facts;
-        self.journal.ended(peer, destination, *address, rule, &summary, duration);
-        // Boxed, since few linger.
-        Box::pin(lingering.closed()).await;
+        async move {
+            let opened = Box::pin(self.open_or_refuse(client, peer, to, &connection)).await;
+            let Some((mut running, opened)) = opened
+                .map(|(relay, limits, opened)| (relay.run(limits, connection.stopped()), opened))
+            else {
+                return;
+            };
+            let (summary, lingering) = (&mut running).await;
+            let (destination, rule) = (&opened.destination, &opened.rule);
+            let duration = started.elapsed();
+            self.journal.ended(peer, destination, opened.address, rule, &summary, duration);
+            // Boxed, since few linger.
+            Box::pin(lingering.closed()).await;
+        }
     }
 
     /// Opens a tunnel, unless the client wants or gets something else.

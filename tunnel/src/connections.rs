@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -26,7 +28,8 @@ struct Open<F> {
 struct Entry<F> {
     facts: OnceLock<F>,
     reason: OnceLock<Stop>,
-    stopped: Notify,
+    /// Who waits for the reason.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// Why a proxy ends a connection by itself.
@@ -77,7 +80,7 @@ impl<F> Connections<F> {
         let entry = Arc::new(Entry {
             facts: OnceLock::new(),
             reason: OnceLock::new(),
-            stopped: Notify::new(),
+            waker: Mutex::default(),
         });
         open.by_id.insert(id, Arc::clone(&entry));
         Some(Connection { all: Arc::clone(self), id, entry })
@@ -126,7 +129,14 @@ impl<F> Entry<F> {
     fn stop(&self, reason: Stop) {
         // The first reason stands.
         let _ = self.reason.set(reason);
-        self.stopped.notify_one();
+        if let Some(waker) = self.lock().take() {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing panics while it holds the lock.
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,14 +168,29 @@ impl<F> Connection<F> {
         self.entry.facts.get()
     }
 
-    /// Waits until the connection is to end.
-    pub async fn stopped(&self) -> Stop {
-        loop {
-            if let Some(reason) = self.entry.reason.get() {
-                return *reason;
-            }
-            self.entry.stopped.notified().await;
+    /// Waits until the connection is to end. One at a time can wait.
+    #[must_use]
+    pub fn stopped(&self) -> Stopped<'_, F> {
+        Stopped(&self.entry)
+    }
+}
+
+/// Ready once a connection is to end. It is small, since every idle connection has one.
+#[derive(Debug)]
+pub struct Stopped<'a, F>(&'a Entry<F>);
+
+impl<F> Future for Stopped<'_, F> {
+    type Output = Stop;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Stop> {
+        let mut waker = self.0.lock();
+        if let Some(reason) = self.0.reason.get() {
+            return Poll::Ready(*reason);
         }
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
