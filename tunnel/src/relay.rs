@@ -41,8 +41,7 @@ pub struct Relay {
     sent: Direction,
     received: Direction,
     client_error: Option<io::Error>,
-    /// Boxed, since each of the futures through which a relay is moved keeps a place for it.
-    tunnel: Option<Box<(Side, Tunnel)>>,
+    tunnel: Option<(Side, Tunnel)>,
 }
 
 impl Relay {
@@ -61,7 +60,7 @@ impl Relay {
 
     /// Says and hears of aborts beside the stream on this side, which leads to the other proxy.
     pub fn set_tunnel(&mut self, side: Side, tunnel: Tunnel) {
-        self.tunnel = Some(Box::new((side, tunnel)));
+        self.tunnel = Some((side, tunnel));
     }
 
     /// Sends `first` ahead of what the client says; its first `overhead` bytes are not counted as
@@ -146,8 +145,8 @@ impl Relay {
             Outcome::Aborted(side, _) => Some(side),
             Outcome::HalfCloseTimeout | Outcome::IdleTimeout | Outcome::Stopped(_) => None,
         };
-        if let Some((side, tunnel)) = tunnel.as_deref()
-            && failed != Some(*side)
+        if let Some((side, tunnel)) = tunnel
+            && failed != Some(side)
         {
             // Also where closing the stream would tell: the peer's half-close may be on its way,
             // and once that was sent the peer can no longer see what the close means.
@@ -190,7 +189,7 @@ impl Relay {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = self.tunnel.as_deref().map(|(side, tunnel)| match side {
+        let tunnel = self.tunnel.as_ref().map(|(side, tunnel)| match side {
             Side::Client => TunnelAt::Sender(tunnel),
             Side::Upstream => TunnelAt::Receiver(tunnel),
         });
@@ -198,7 +197,7 @@ impl Relay {
     }
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = self.tunnel.as_deref().map(|(side, tunnel)| match side {
+        let tunnel = self.tunnel.as_ref().map(|(side, tunnel)| match side {
             Side::Client => TunnelAt::Receiver(tunnel),
             Side::Upstream => TunnelAt::Sender(tunnel),
         });
@@ -207,7 +206,7 @@ impl Relay {
 
     /// Ready once the other proxy has aborted, and what it had sent before is delivered.
     fn poll_notice(&self, cx: &Context<'_>) -> Poll<(Side, io::Error)> {
-        let Some((side, tunnel)) = self.tunnel.as_deref() else {
+        let Some((side, tunnel)) = &self.tunnel else {
             return Poll::Pending;
         };
         let error = ready!(tunnel.poll_aborted(cx));
