@@ -144,9 +144,10 @@ impl Direction {
         if self.pipes > 0
             && let Some(mut pipe) = Pipe::take()
         {
+            // Also if there is nothing to take, and never will be: the pool keeps the pipe.
+            self.spliced = true;
             let n = ready!(from.poll_fill(cx, &mut pipe))?;
             self.pipes = if n >= BULK { PIPES } else { self.pipes - 1 };
-            self.spliced = true;
             self.waiting = (n > 0).then_some(Waiting::Pipe(pipe));
             return Poll::Ready(Ok(n));
         }
@@ -202,3 +203,31 @@ const BULK: usize = 32 * 1024;
 
 /// What comes in bulk comes in pieces of all sizes: one small piece is no end of it.
 const PIPES: u8 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_took_a_pipe_in_vain_leaves_none_behind() {
+        let ((mut sender, from), (to, _receiver)) =
+            (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let (mut from, mut to) = (Stream::Unix(from), Stream::Unix(to));
+        sender.write_all(&[7; BULK]).await.unwrap();
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut direction = Direction::default();
+        while direction.moved() < BULK as u64 {
+            let reverse = Direction::default();
+            assert!(direction.poll(cx, &mut from, &mut to, &reverse, None).is_pending());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pipe::pooled(), 1);
+        drop(direction);
+        assert_eq!(pipe::pooled(), 0);
+    }
+}
