@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::journal::Line;
 use super::super::record::{End, Record};
-use super::model::{Model, TOLERANCE};
+use super::model::{Model, SMALL, TOLERANCE};
 
 pub(super) fn judge(record: &Record) -> Result<(), String> {
     let lines = &record.lines;
@@ -59,7 +59,7 @@ pub(super) fn judge_loiterers(model: &Model<'_>) -> Result<(), String> {
     for loiterer in &model.record.loiterers {
         let (_, policy) = model.policy(loiterer.from);
         let due = loiterer.from + policy.header;
-        if !model.is_steady(loiterer.from, due) || policy.most < 100 {
+        if !model.is_steady(loiterer.from, due) || policy.most < SMALL {
             continue;
         }
         let is_punctual = (due..=due + TOLERANCE).contains(&loiterer.answered);

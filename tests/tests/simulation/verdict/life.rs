@@ -1,9 +1,9 @@
 //! Whether a tunnel lives as long as it should, and ends as it should: N1 and N2, and the
 //! time-outs.
 
-use super::super::plan::Ms;
+use super::super::plan::{Ms, To};
 use super::super::record::{End, Stream};
-use super::model::{Model, TOLERANCE};
+use super::model::{Model, SMALL, TOLERANCE};
 
 /// How a tunnel must end.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,7 @@ fn doom(model: &Model<'_>, index: usize, Stream { client, upstream, .. }: &Strea
     let idle = near.idle.into_iter().chain(far.idle).min();
     let half_close = (near.half_close.min(far.half_close), near.half_close.max(far.half_close));
     let to = model.plan.streams[index].to;
+    let has_notices = to != To::Raw && far.most >= SMALL;
     let mut events: Vec<(Ms, Event)> = [client, upstream]
         .into_iter()
         .flat_map(|end| end.written.iter().map(|(at, _)| (*at, Event::Moves)))
@@ -93,7 +94,9 @@ fn doom(model: &Model<'_>, index: usize, Stream { client, upstream, .. }: &Strea
     for (at, event) in events.iter().copied().chain([(Ms::MAX, Event::Moves)]) {
         let is_half = client_is_done || upstream_is_done;
         let limit = if is_half { Some(half_close.0) } else { idle };
-        let known = |from: Ms| if is_half { from.max(active + half_close.1) } else { from };
+        // What vsock cannot tell of a half-closed tunnel a notice tells at once, where there are any.
+        let is_slow = is_half && !has_notices;
+        let known = |from: Ms| if is_slow { from.max(active + half_close.1) } else { from };
         let quiet = limit.map_or(Ms::MAX, |limit| active + limit);
         if at == Ms::MAX && quiet == Ms::MAX || at.abs_diff(quiet) <= TOLERANCE {
             return None;

@@ -94,3 +94,6 @@ impl Model<'_> {
 
 /// How late may be on time: timers are rounded up to milliseconds, and some follow others.
 pub(super) const TOLERANCE: Ms = 3;
+
+/// A `max-connections` that a day may reach.
+pub(super) const SMALL: usize = 1000;

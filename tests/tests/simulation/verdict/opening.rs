@@ -2,7 +2,7 @@
 
 use super::super::plan::{Ms, SECOND, Site, TRAP, To};
 use super::super::record::Stream;
-use super::model::{Model, TOLERANCE};
+use super::model::{Model, SMALL, TOLERANCE};
 
 /// What must come of a connect, and from when to when.
 #[derive(Clone, Copy, Debug)]
@@ -128,5 +128,3 @@ const ATTEMPTS: Ms = SECOND;
 const LONGEST_DIAL: Ms = 10 * SECOND;
 /// Nobody asks again so soon after a failure, which itself takes a while.
 const FORGET: Ms = 20 * SECOND;
-/// A limit that a day can reach.
-const SMALL: usize = 100;
