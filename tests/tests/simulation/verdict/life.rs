@@ -94,9 +94,12 @@ fn doom(model: &Model<'_>, index: usize, Stream { client, upstream, .. }: &Strea
     for (at, event) in events.iter().copied().chain([(Ms::MAX, Event::Moves)]) {
         let is_half = client_is_done || upstream_is_done;
         let limit = if is_half { Some(half_close.0) } else { idle };
-        // What vsock cannot tell of a half-closed tunnel a notice tells at once, where there are any.
-        let is_slow = is_half && !has_notices;
-        let known = |from: Ms| if is_slow { from.max(active + half_close.1) } else { from };
+        // What vsock cannot tell of a half-closed tunnel a notice tells at once; but not where there
+        // are none, or the first tunnel ends before they are connected.
+        let known = |from: Ms| {
+            let is_told = has_notices && from > arrived + TOLERANCE;
+            if is_half && !is_told { from.max(active + half_close.1) } else { from }
+        };
         let quiet = limit.map_or(Ms::MAX, |limit| active + limit);
         if at == Ms::MAX && quiet == Ms::MAX || at.abs_diff(quiet) <= TOLERANCE {
             return None;
