@@ -15,7 +15,7 @@ use tunnel::head::{self, Request};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Peer;
 use tunnel::notices::{Session, Tunnel};
-use tunnel::relay::{Relay, Side, Timeouts};
+use tunnel::relay::{Lingering, Relay, Side, Timeouts};
 use tunnel::stream::Stream;
 use tunnel::vsock;
 
@@ -227,12 +227,20 @@ impl Service {
         let policy = self.policy.load();
         let rule = destination.and_then(|to| policy.allowlist.find(peer.cid(), to).ok());
         self.journal.refused(peer, destination, rule.map(Arc::as_ref), refusal);
-        // A raw client has no words for a refusal but the abort; a client that failed has no ear.
-        if is_raw || matches!(refusal, Refusal::Gone(_)) {
+        // A client that failed has no ear.
+        if matches!(refusal, Refusal::Gone(_)) {
             return;
         }
         // When too many do not hang up by themselves, the others are cut off.
-        if let Ok(permit) = Arc::clone(&self.hanging_up).try_acquire_owned() {
+        let Ok(permit) = Arc::clone(&self.hanging_up).try_acquire_owned() else { return };
+        if is_raw {
+            // There are no words for a refusal but the abort.
+            let lingering = Lingering::abort_alone(client, policy.limits.half_close_timeout * 2);
+            tokio::spawn(async move {
+                lingering.closed().await;
+                drop(permit);
+            });
+        } else {
             let answer = refusal.answer();
             tokio::spawn(async move {
                 client.hang_up(answer.as_bytes(), HANG_UP_TIMEOUT).await;

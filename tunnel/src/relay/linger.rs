@@ -50,6 +50,15 @@ impl Lingering {
         }
     }
 
+    /// Aborts a stream of which nothing was relayed. If it must linger it does, for `limit` at the
+    /// most.
+    #[must_use]
+    pub fn abort_alone(stream: Stream, limit: Duration) -> Self {
+        let nothing = Direction::default();
+        let lingers = must_linger(&stream, &nothing, &nothing);
+        Self { client: lingers.then_some(stream), upstream: None, limit }
+    }
+
     /// Closes what lingers, as soon as it can be.
     pub async fn closed(self) {
         for stream in [self.client, self.upstream].into_iter().flatten() {
