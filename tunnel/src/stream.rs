@@ -20,6 +20,7 @@ use tokio_vsock::VsockStream;
 
 use crate::buffer::Buffer;
 use crate::pipe::Pipe;
+use crate::vsock::LostData;
 use crate::{tcp, vsock};
 
 /// A connected byte stream.
@@ -48,7 +49,9 @@ impl Stream {
         let read = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut room),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut room),
-            Self::Vsock(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Self::Vsock(stream) => {
+                Pin::new(stream).poll_read(cx, &mut room).map_err(LostData::name)
+            }
         };
         ready!(read)?;
         let n = room.filled().len();
@@ -69,6 +72,13 @@ impl Stream {
                 let bytes = &bytes[..bytes.len().min(vsock::MAX_WRITE)];
                 Pin::new(stream).poll_write(cx, bytes)
             }
+        }
+    }
+
+    /// Prepares for what comes while nobody reads this stream.
+    pub(crate) fn brace_for_stall(&self) {
+        if let Self::Vsock(stream) = self {
+            vsock::brace_for_stall(stream);
         }
     }
 

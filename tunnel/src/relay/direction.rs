@@ -16,6 +16,7 @@ pub(super) struct Direction {
     /// For how many reads more to use a pipe, unless one of them is large again.
     pipes: u8,
     spliced: bool,
+    stalled: bool,
     moved: u64,
     overhead: u64,
 }
@@ -100,7 +101,14 @@ impl Direction {
             if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
-            if let Err(error) = ready!(self.poll_deliver(cx, to)) {
+            let Poll::Ready(delivered) = self.poll_deliver(cx, to) else {
+                if !self.stalled {
+                    self.stalled = true;
+                    from.brace_for_stall();
+                }
+                return Poll::Pending;
+            };
+            if let Err(error) = delivered {
                 self.waiting = None;
                 self.state = State::Broken(Some(error));
                 continue;
