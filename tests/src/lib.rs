@@ -20,4 +20,5 @@ pub mod proxies;
 pub mod secrets_manager;
 pub mod tls;
 pub mod vpc;
+pub mod vsock;
 pub mod world;
