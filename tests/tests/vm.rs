@@ -57,7 +57,7 @@ fn check_facts(kernel: &str) {
     if is_to_be_skipped() {
         return;
     }
-    let mut command = lab("300");
+    let mut command = lab("900");
     command.args(["--kernel", kernel]);
     for name in ["inproxy", "outproxy"] {
         bring(&mut command, &binary(name), &Path::new("/usr/bin").join(name));
