@@ -33,7 +33,7 @@ fn a_thousand_connections_may_wait(world: &World) {
     peers::raise_descriptor_limit();
     let outproxy = world.outproxy(&world.outproxy_config(ALLOWED, ""));
     let upstream = peers::listen(RAW);
-    outproxy.signal(Signal::SIGSTOP);
+    outproxy.freeze();
     let mut clients: Vec<_> = (0..1000).map(|_| world.leg.dial(1).unwrap()).collect();
     outproxy.signal(Signal::SIGCONT);
     let mut served: Vec<_> = clients.iter().map(|_| peers::accept(&upstream)).collect();
@@ -53,7 +53,7 @@ fn single_bytes_travel_together(world: &World) {
     let mut client = peers::connect(&world.enclave, RAW);
     client.set_nodelay(true).unwrap();
     let mut server = accept(&listener);
-    inproxy.signal(Signal::SIGSTOP);
+    inproxy.freeze();
     for _ in 0..1000 {
         client.write_all(b"x").unwrap();
     }
@@ -125,7 +125,7 @@ fn both_take_a_mebibyte_ahead(world: &World) {
         |sender: &Socket| fill(sender, &vec![1; 4 << 20], MAX_WRITE, Duration::from_secs(1));
     let _upstream = peers::listen(RAW);
     let outproxy = world.outproxy(&world.outproxy_config(ALLOWED, ""));
-    outproxy.signal(Signal::SIGSTOP);
+    outproxy.freeze();
     let client = wide();
     client.connect(&SockAddr::vsock(OWN, world.leg.port(1))).unwrap();
     assert_eq!(taken(&client).unwrap() as u64, BUFFER_SIZE);
@@ -137,7 +137,7 @@ fn both_take_a_mebibyte_ahead(world: &World) {
     let inproxy = world.inproxy(&world.inproxy_config(""));
     let client = peers::connect(&world.enclave, RAW);
     let server = accept(&listener);
-    inproxy.signal(Signal::SIGSTOP);
+    inproxy.freeze();
     assert_eq!(taken(&server).unwrap() as u64, BUFFER_SIZE);
     client.shutdown(Shutdown::Both).unwrap();
     assert!(!is_ready(&server, PollFlags::POLLIN, Duration::ZERO));
