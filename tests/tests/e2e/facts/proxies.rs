@@ -45,8 +45,8 @@ fn a_thousand_connections_may_wait(world: &World) {
     }
 }
 
-/// V7. They all wait for inproxy, and leave it as one packet: it is read whole, though nobody
-/// waited for more than its first byte.
+/// V7. They all wait for inproxy, and leave it as one packet or a few: whoever waits for the first
+/// byte gets many.
 fn single_bytes_travel_together(world: &World) {
     let listener = listen(ANY, world.leg.port(1), 16).unwrap();
     let inproxy = world.inproxy(&world.inproxy_config(""));
@@ -58,7 +58,13 @@ fn single_bytes_travel_together(world: &World) {
         client.write_all(b"x").unwrap();
     }
     inproxy.signal(Signal::SIGCONT);
-    assert_eq!(server.read(&mut [0; 2000]).unwrap(), 1000);
+    let (mut read, mut reads) = (0, 0);
+    while read < 1000 {
+        read += server.read(&mut [0; 2000]).unwrap();
+        reads += 1;
+    }
+    // The last of them may come to inproxy a little late.
+    assert!(reads < 20, "in {reads} pieces");
 }
 
 /// V9: what is closed right after its last write may never be read on Nitro.
