@@ -67,6 +67,8 @@ pub fn listen(cid: u32, port: u32, backlog: i32) -> io::Result<Socket> {
 /// What connect(2) answers.
 pub fn connect(cid: u32, port: u32) -> io::Result<Socket> {
     let socket = socket();
+    // The default would be short where the machine has other work.
+    set_connect_timeout(&socket, patience());
     socket.connect(&SockAddr::vsock(cid, port))?;
     Ok(socket)
 }
@@ -180,7 +182,8 @@ pub fn connect_timeout(socket: &Socket) -> Duration {
 }
 
 /// Sets how long connect(2) waits.
-pub fn set_connect_timeout(socket: &Socket, milliseconds: i64) {
+pub fn set_connect_timeout(socket: &Socket, limit: Duration) {
+    let milliseconds = limit.as_millis().try_into().expect("less than many years");
     let value = TimeVal::milliseconds(milliseconds);
     setsockopt(socket, ConnectTimeout, value.as_ref()).expect("SO_VM_SOCKETS_CONNECT_TIMEOUT");
 }

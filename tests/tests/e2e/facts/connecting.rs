@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -37,37 +37,40 @@ fn where_nobody_listens_a_connection_is_reset_at_once(_: &World) {
         let start = Instant::now();
         let error = connect(cid, port()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        // Sooner than it would give up by itself.
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 }
 
-/// V2 and V4, at a CID that nobody has.
+/// V2 and V4, at a CID that nobody has. It is ours to say, also for a socket that does not block.
 fn connect_waits_two_seconds_unless_told(_: &World) {
     let to = SockAddr::vsock(ABSENT, 5000);
-    let socket = socket();
-    assert_eq!(connect_timeout(&socket), Duration::from_secs(2));
-    let start = Instant::now();
-    let error = socket.connect(&to).unwrap_err();
-    let waited = start.elapsed();
-    assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
-    assert!((2.0..4.0).contains(&waited.as_secs_f64()), "{waited:?}");
+    assert_eq!(connect_timeout(&socket()), Duration::from_secs(2));
+    let by_default = time_out(|| socket().connect(&to).unwrap_err());
+    assert!(by_default >= Duration::from_secs(2), "{by_default:?}");
 
-    let socket = tests::vsock::socket();
-    set_connect_timeout(&socket, 100);
-    let start = Instant::now();
-    let error = socket.connect(&to).unwrap_err();
-    let waited = start.elapsed();
-    assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
-    assert!((0.1..1.5).contains(&waited.as_secs_f64()), "{waited:?}");
-
-    // It is ours to say, also for a socket that does not block.
+    let told = || {
+        let socket = socket();
+        set_connect_timeout(&socket, Duration::from_millis(100));
+        socket.connect(&to).unwrap_err()
+    };
     let endpoint = format!("vsock:{ABSENT}:5000").parse().unwrap();
-    let limit = Duration::from_millis(100);
+    let ours = || {
+        let connecting = tunnel::connect::connect(&endpoint, Duration::from_millis(100));
+        runtime().block_on(connecting).unwrap_err()
+    };
+    for connect in [&told as &dyn Fn() -> io::Error, &ours] {
+        // The machine may have had other work meanwhile.
+        let waited = (0..3).map(|_| time_out(connect)).min().unwrap();
+        assert!((0.1..1.5).contains(&waited.as_secs_f64()), "{waited:?}");
+    }
+}
+
+/// How long it takes until a connect(2) gives up.
+fn time_out(connect: impl Fn() -> io::Error) -> Duration {
     let start = Instant::now();
-    let error = runtime().block_on(tunnel::connect::connect(&endpoint, limit)).unwrap_err();
-    let waited = start.elapsed();
-    assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
-    assert!((0.1..1.5).contains(&waited.as_secs_f64()), "{waited:?}");
+    assert_eq!(connect().raw_os_error(), Some(libc::ETIMEDOUT));
+    start.elapsed()
 }
 
 /// V3: TCP would let it wait. One more is admitted than was asked for.
