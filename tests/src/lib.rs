@@ -22,4 +22,5 @@ pub mod secrets_manager;
 pub mod tls;
 pub mod visits;
 pub mod vpc;
+pub mod vsock;
 pub mod world;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -44,6 +45,13 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("it runs");
+    }
+
+    /// Stops it, so that it does nothing until it gets SIGCONT.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        // It may do some more before it has the signal.
+        waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).expect("it stops");
     }
 
     /// Kills it as SIGKILL does.

@@ -20,6 +20,7 @@ use crate::connections::Stop;
 use crate::head_reader::{HeadError, HeadReader};
 use crate::notices::Tunnel;
 use crate::stream::Stream;
+use crate::vsock::LostData;
 use direction::{Direction, TunnelAt};
 pub use linger::Lingering;
 
@@ -231,6 +232,7 @@ impl Relay {
         // A failed write came first, and says more.
         match self.ended() {
             Outcome::Finished => Outcome::Aborted(side, error),
+            _ if LostData::is_named_by(&error) => Outcome::Aborted(side, error),
             failed_write => failed_write,
         }
     }

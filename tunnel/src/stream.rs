@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::buffer::Buffer;
 use crate::pipe::Pipe;
+use crate::vsock::LostData;
 use crate::{tcp, vsock};
 use socket::Socket;
 
@@ -67,7 +68,10 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
-        let read = self.socket.poll_read(cx, buffer.unfilled());
+        let read = match self.kind {
+            Kind::Tcp | Kind::Unix => self.socket.poll_read(cx, buffer.unfilled()),
+            Kind::Vsock => self.socket.poll_read(cx, buffer.unfilled()).map_err(LostData::name),
+        };
         if let Poll::Ready(Ok(n)) = read {
             buffer.fill(n);
         }
@@ -85,6 +89,13 @@ impl Stream {
             Kind::Vsock => bytes.len().min(vsock::MAX_WRITE),
         };
         self.socket.poll_write(cx, &bytes[..most])
+    }
+
+    /// Prepares for what comes while nobody reads this stream.
+    pub(crate) fn brace_for_stall(&self) {
+        if self.kind == Kind::Vsock {
+            vsock::brace_for_stall(self);
+        }
     }
 
     /// Whether bytes can be moved from this stream to `to` by way of a pipe. vsock would copy them

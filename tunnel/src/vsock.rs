@@ -10,9 +10,11 @@ use nix::sys::socket::setsockopt;
 use nix::sys::time::TimeVal;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
 
 use crate::connect;
 use crate::endpoint::{Cid, VsockPort};
+use crate::kernel::loses_vsock_data;
 use crate::stream::{Kind, Stream};
 
 /// The most that one write hands to the kernel, in bytes.
@@ -23,9 +25,16 @@ pub const MAX_WRITE: usize = 31 * 1024;
 
 /// The receive window of one connection, in bytes.
 ///
-/// Throughput grows with it, and with 256 KiB, the default, Linux 6.12.92 and later lose data
-/// when a reader stalls while small packets arrive.
+/// Throughput grows with it. A sender's own window bounds what it has on its way, too, in kernels
+/// of 2026 and later.
 pub const BUFFER_SIZE: u64 = 1 << 20;
+
+/// The receive window of a connection whose reader stalls, where [`loses_vsock_data`], in bytes.
+///
+/// Such a kernel has room for one packet in 576 bytes. The smallest that it does not merge have 65
+/// bytes, so any packets that a sender with [`BUFFER_SIZE`] may have on their way fit into nine
+/// times as much. Both ends cannot have it from the start: then the sender may send as much more.
+const STALLED_BUFFER_SIZE: u64 = 9 * BUFFER_SIZE;
 
 /// Listens on a port.
 ///
@@ -73,6 +82,38 @@ pub async fn connect(cid: Cid, port: VsockPort, timeout: Duration) -> io::Result
     Stream::connecting(socket.into(), Kind::Vsock).await
 }
 
+/// Keeps what arrives from being lost while nobody reads; see [`STALLED_BUFFER_SIZE`].
+pub(crate) fn brace_for_stall(socket: &impl AsFd) {
+    if loses_vsock_data()
+        && let Err(error) = set_buffer_size(socket, STALLED_BUFFER_SIZE)
+    {
+        tracing::warn!(%error, "failed to widen the receive window of a vsock connection");
+    }
+}
+
+/// Data that the kernel has lost. What it had not lost was read before.
+#[derive(Debug, Error)]
+#[error(
+    "the kernel lost vsock data, since packets came faster than they were read: \
+     a bug of Linux 6.12.92 to 6.12.100"
+)]
+pub(crate) struct LostData(#[source] io::Error);
+
+impl LostData {
+    /// Names the bug that an error of a read shows, if it shows one.
+    pub(crate) fn name(error: io::Error) -> io::Error {
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => io::Error::other(Self(error)),
+            _ => error,
+        }
+    }
+
+    /// Whether an error is one that [`Self::name`] has named.
+    pub(crate) fn is_named_by(error: &io::Error) -> bool {
+        matches!(error.get_ref(), Some(inner) if inner.is::<Self>())
+    }
+}
+
 /// The CID of this machine, or `None` where it has no `/dev/vsock`.
 #[must_use]
 pub fn local_cid() -> Option<Cid> {
@@ -81,10 +122,15 @@ pub fn local_cid() -> Option<Cid> {
 
 fn socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking(), None)?;
-    // The maximum first: the kernel clamps the size to it. Accepted sockets inherit both.
-    setsockopt(&socket, BufferMaxSize, &BUFFER_SIZE)?;
-    setsockopt(&socket, BufferSize, &BUFFER_SIZE)?;
+    // Accepted sockets inherit it.
+    set_buffer_size(&socket, BUFFER_SIZE)?;
     Ok(socket)
+}
+
+fn set_buffer_size(socket: &impl AsFd, bytes: u64) -> io::Result<()> {
+    // The maximum first: the kernel clamps the size to it.
+    setsockopt(socket, BufferMaxSize, &bytes)?;
+    Ok(setsockopt(socket, BufferSize, &bytes)?)
 }
 
 fn set_connect_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {

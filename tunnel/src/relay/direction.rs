@@ -22,6 +22,7 @@ pub(super) struct Direction {
     spliced: bool,
     /// Until when what waits is held back, unless more comes.
     held: Option<Pin<Box<Sleep>>>,
+    stalled: bool,
     moved: u64,
     overhead: u64,
 }
@@ -121,7 +122,14 @@ impl Direction {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_held(cx, from))?;
-            if let Err(error) = ready!(self.poll_deliver(cx, to)) {
+            let Poll::Ready(delivered) = self.poll_deliver(cx, to) else {
+                if !self.stalled {
+                    self.stalled = true;
+                    from.brace_for_stall();
+                }
+                return Poll::Pending;
+            };
+            if let Err(error) = delivered {
                 self.waiting = None;
                 self.state = State::Broken(Some(error));
                 continue;
