@@ -110,8 +110,7 @@ impl Forwarder {
             };
             let (summary, lingering) = (&mut running).await;
             self.journal.ended(peer, target.destination(), &forward, &summary, started.elapsed());
-            // Boxed, since few linger.
-            Box::pin(lingering.closed()).await;
+            lingering.closed().await;
         }
     }
 

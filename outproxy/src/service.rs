@@ -126,8 +126,7 @@ impl Service {
             let (destination, rule) = (&opened.destination, &opened.rule);
             let duration = started.elapsed();
             self.journal.ended(peer, destination, opened.address, rule, &summary, duration);
-            // Boxed, since few linger.
-            Box::pin(lingering.closed()).await;
+            lingering.closed().await;
         }
     }
 

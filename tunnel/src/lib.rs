@@ -30,5 +30,6 @@ pub mod signals;
 pub mod stream;
 pub mod tcp;
 pub mod telemetry;
+pub mod timers;
 pub mod vsock;
 mod watch;

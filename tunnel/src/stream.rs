@@ -203,6 +203,12 @@ impl Stream {
         SockRef::from(self).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|n| n > 0)
     }
 
+    /// Whether [`Self::finish`] also tells the peer that nothing more will be sent. vsock might lose
+    /// what was sent last (aws-nitro-enclaves-samples issue 22).
+    pub(crate) fn closes_as_it_ends(&self) -> bool {
+        self.kind != Kind::Vsock
+    }
+
     /// Closes a connection of which both directions are done.
     pub fn finish(self) {
         if self.kind == Kind::Tcp {

@@ -11,10 +11,9 @@ use crate::stream::Stream;
 
 /// How long a TCP connection may be silent before the kernel asks whether the peer is there.
 pub const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
-/// How long it waits between two such questions.
+/// How long it waits between two such questions. How many may stay unanswered follows from
+/// [`USER_TIMEOUT`]; see tcp(7).
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How many may stay unanswered.
-pub const KEEPALIVE_RETRIES: u32 = 3;
 /// How long sent data may stay unacknowledged (RFC 5482). With the default, a dead HSM would be
 /// noticed after fifteen minutes.
 pub const USER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,10 +41,7 @@ pub(crate) fn set_abort_or_warn(socket: &Socket) {
 pub fn set_upstream_options(stream: &impl AsFd) {
     let socket = SockRef::from(stream);
     warn_on_error("TCP_NODELAY", socket.set_tcp_nodelay(true));
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_TIME)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_RETRIES);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
     warn_on_error("keepalive", socket.set_tcp_keepalive(&keepalive));
     warn_on_error("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
 }

@@ -158,7 +158,13 @@ impl Direction {
                     self.state = State::Broken(Some(io::ErrorKind::ConnectionAborted.into()));
                     continue;
                 }
-                self.state = match to.shutdown_write() {
+                // The last end comes with the close.
+                let shut_down = if reverse.is_done() && to.closes_as_it_ends() {
+                    Ok(())
+                } else {
+                    to.shutdown_write()
+                };
+                self.state = match shut_down {
                     Ok(()) => State::Done,
                     Err(error) => State::Broken(Some(error)),
                 };

@@ -61,6 +61,13 @@ impl Lingering {
 
     /// Closes what lingers, as soon as it can be.
     pub async fn closed(self) {
+        if self.client.is_some() || self.upstream.is_some() {
+            // Boxed, since few linger.
+            Box::pin(self.close()).await;
+        }
+    }
+
+    async fn close(self) {
         for stream in [self.client, self.upstream].into_iter().flatten() {
             // Nothing is left to report: the tunnel's outcome is known already.
             let _ = timeout(self.limit, until_closable(&stream)).await;
