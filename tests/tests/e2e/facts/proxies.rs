@@ -16,7 +16,9 @@ use tests::vsock::{
     socket,
 };
 use tests::world::{ALLOWED, RAW, World};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
+use tokio_vsock::{VsockAddr, VsockStream};
 use tunnel::listener::Listener;
 use tunnel::vsock::{BUFFER_SIZE, MAX_WRITE};
 
@@ -26,7 +28,28 @@ crate::scenarios![
     a_refusal_waits_for_its_reader,
     accepting_waits_for_descriptors_and_loses_nobody,
     both_take_a_mebibyte_ahead,
+    another_clients_socket_does_as_well,
 ];
+
+/// That of tokio-vsock knows nothing of how ours are set up.
+fn another_clients_socket_does_as_well(world: &World) {
+    let _outproxy = world.outproxy(&world.outproxy_config(ALLOWED, ""));
+    let upstream = peers::listen(RAW);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let address = VsockAddr::new(OWN, world.leg.port(0));
+        let mut client = VsockStream::connect(address).await.unwrap();
+        let request = format!("CONNECT {RAW} HTTP/1.1\r\n\r\nhello");
+        AsyncWriteExt::write_all(&mut client, request.as_bytes()).await.unwrap();
+        let mut served = peers::accept(&upstream);
+        served.read_exact(&mut [0; 5]).unwrap();
+        served.write_all(b"world").unwrap();
+        drop(served);
+        let mut answer = String::new();
+        AsyncReadExt::read_to_string(&mut client, &mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nworld"));
+    });
+}
 
 /// V3.
 fn a_thousand_connections_may_wait(world: &World) {
