@@ -5,7 +5,8 @@ GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
 GNU_BIN = target/$(GNU_TARGET)/release
 
-.PHONY: help build test check deny configs demo bench bench-vsock bench-build fuzz
+.PHONY: help build test check deny configs demo bench bench-vsock bench-build \
+	endurance endurance-vsock endurance-build fuzz
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -45,7 +46,7 @@ configs: build ## every file in configs/, as the binaries see it, also with its 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo
 
-# What `bench --help` lists, such as ARGS="--rounds 9 --only rr --chart chart.svg".
+# What `bench --help` and `endurance --help` list, such as ARGS="--rounds 9 --only rr --chart c.svg".
 ARGS =
 
 bench: bench-build ## our speed beside that of socat, HAProxy and nginx; ARGS="--help" tells more
@@ -58,6 +59,16 @@ bench-vsock: bench-build ## the same beside socat over AF_VSOCK, in a virtual ma
 
 bench-build: build
 	cargo build --release --target $(TARGET) -p tests --bin bench
+
+endurance: endurance-build ## what the proxies must survive, for hours; ARGS=--short for minutes
+	BIN_DIR=$(CURDIR)/$(BIN) $(BIN)/endurance $(ARGS)
+
+endurance-vsock: endurance-build ## the same over AF_VSOCK, in a virtual machine; mind ARGS="--only idle"
+	tests/lab/setup
+	BIN_DIR=$(BIN) tests/endurance/vm $(ARGS)
+
+endurance-build: build
+	cargo build --release --target $(TARGET) -p tests --bin endurance
 
 # How long each fuzz target runs.
 SECONDS ?= 60

@@ -1,7 +1,6 @@
 //! One connection of the application, from its accept to its last byte.
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,35 +87,50 @@ impl Forwarder {
         }
     }
 
-    async fn run(
+    /// Not an async function: it would hold its arguments twice, in every idle tunnel. Nor does it
+    /// hold what is only needed until the tunnel is open: hence the box, and a future that is not
+    /// moved.
+    fn run(
         self: Arc<Self>,
         client: Stream,
         peer: Peer,
         forward: Label,
         target: Target,
         connection: Connection<()>,
-    ) {
+    ) -> impl Future<Output = ()> {
         let started = Instant::now();
-        // Boxed, so that it is not a part of every idle connection.
-        let opening = Box::pin(self.open(client, &target));
-        let opened = tokio::select! {
-            opened = opening => opened,
-            reason = connection.stopped() => Err(Failure::Stopped(reason)),
-        };
-        let relay = match opened {
-            Ok(relay) => relay,
-            Err(failure) => {
-                return self.journal.failed(peer, Some(target.destination()), &failure);
-            }
-        };
-        let timeouts = Timeouts {
+        async move {
+            let opened = Box::pin(self.open_unless_stopped(client, &target, &connection)).await;
+            let running = |relay: Relay| relay.run(self.timeouts(), connection.stopped());
+            let mut running = match opened.map(running) {
+                Ok(running) => running,
+                Err(failure) => {
+                    return self.journal.failed(peer, Some(target.destination()), &failure);
+                }
+            };
+            let (summary, lingering) = (&mut running).await;
+            self.journal.ended(peer, target.destination(), &forward, &summary, started.elapsed());
+            lingering.closed().await;
+        }
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        Timeouts {
             idle: self.config.limits.idle_timeout,
             half_close: self.config.limits.half_close_timeout,
-        };
-        let (summary, lingering) = relay.run(timeouts, pin!(connection.stopped())).await;
-        self.journal.ended(peer, target.destination(), &forward, &summary, started.elapsed());
-        // Boxed, since few linger.
-        Box::pin(lingering.closed()).await;
+        }
+    }
+
+    async fn open_unless_stopped(
+        &self,
+        client: Stream,
+        target: &Target,
+        connection: &Connection<()>,
+    ) -> Result<Relay, Failure> {
+        tokio::select! {
+            opened = self.open(client, target) => opened,
+            reason = connection.stopped() => Err(Failure::Stopped(reason)),
+        }
     }
 
     /// Opens a tunnel. On failure the client's stream is dropped, and so reset.

@@ -15,7 +15,7 @@ use tunnel::accept::accept;
 use tunnel::chain::Chain;
 use tunnel::endpoint::Endpoint;
 use tunnel::listener::{ListenError, Listener};
-use tunnel::signals;
+use tunnel::{signals, timers};
 
 use crate::config::Config;
 use crate::forwarder::Forwarder;
@@ -66,6 +66,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         let journal = Arc::clone(&self.forwarder);
         tasks.spawn(async move { journal.journal().count_suppressed().await });
+        tasks.spawn(async { timers::keep_one_near().await });
         let listeners = self.listeners.len();
         for listener in self.listeners {
             let forwarder = Arc::clone(&self.forwarder);

@@ -10,10 +10,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use nix::errno::Errno;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tunnel::connect::connect_tcp;
 use tunnel::destination::Destination;
 use tunnel::host::{DnsName, Host};
+use tunnel::stream::Stream;
 use tunnel::tcp::set_upstream_options;
 
 use crate::resolver::{Answer, DnsError, Family, Lookup, Resolver};
@@ -28,10 +29,10 @@ pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 pub const SHORTEST_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 
 /// Connects to `destination` within `limit`, resolution included, and prepares the socket with
-/// [`set_upstream_options`].
+/// [`set_upstream_options`]. Its close sends an RST; see [`connect_tcp`].
 ///
 /// Every address of a name is tried until one accepts, IPv6 and IPv4 in turn, the next as soon as
-/// one fails; the sockets of the others are closed. `permitted` decides about the very address
+/// one fails; the sockets of the others are reset. `permitted` decides about the very address
 /// that is dialled, in its canonical form, right before it is.
 ///
 /// # Errors
@@ -42,7 +43,7 @@ pub async fn dial(
     resolver: &Resolver,
     limit: Duration,
     permitted: impl Fn(IpAddr) -> bool,
-) -> Result<(TcpStream, SocketAddr), DialError> {
+) -> Result<(Stream, SocketAddr), DialError> {
     let port = destination.port.get();
     let (stream, addr) = match &destination.host {
         Host::Ip(ip) => {
@@ -142,11 +143,11 @@ async fn dial_address(
     addr: SocketAddr,
     limit: Duration,
     permitted: impl Fn(IpAddr) -> bool,
-) -> Result<TcpStream, DialError> {
+) -> Result<Stream, DialError> {
     if !permitted(addr.ip()) {
         return Err(DialError::Prohibited { ip: addr.ip() });
     }
-    match timeout(limit, TcpStream::connect(addr)).await {
+    match timeout(limit, connect_tcp(addr)).await {
         Ok(result) => result.map_err(|error| DialError::new(addr, error, limit)),
         Err(_) => Err(DialError::TimedOut { addr, after: limit }),
     }
@@ -158,7 +159,7 @@ async fn race(
     port: u16,
     limit: Duration,
     permitted: impl Fn(IpAddr) -> bool,
-) -> Result<(TcpStream, SocketAddr), DialError> {
+) -> Result<(Stream, SocketAddr), DialError> {
     let mut race = Race::new(name, lookup, port, limit);
     match timeout_at(race.deadline, race.run(permitted)).await {
         Ok(Some(winner)) => return Ok(winner),
@@ -179,7 +180,7 @@ struct Race {
     waiting: Waiting,
     /// When the next address may be tried.
     not_before: Instant,
-    attempts: FuturesUnordered<BoxFuture<'static, (SocketAddr, io::Result<TcpStream>)>>,
+    attempts: FuturesUnordered<BoxFuture<'static, (SocketAddr, io::Result<Stream>)>>,
     /// Whom the attempts try to reach, in the order in which they began.
     pending: Vec<SocketAddr>,
     /// The most telling failure so far.
@@ -204,7 +205,7 @@ impl Race {
     }
 
     /// Returns [`None`] when there is nothing left to try.
-    async fn run(&mut self, permitted: impl Fn(IpAddr) -> bool) -> Option<(TcpStream, SocketAddr)> {
+    async fn run(&mut self, permitted: impl Fn(IpAddr) -> bool) -> Option<(Stream, SocketAddr)> {
         loop {
             tokio::select! {
                 biased;
@@ -247,7 +248,7 @@ impl Race {
             return;
         }
         let addr = SocketAddr::new(ip, self.port);
-        self.attempts.push(Box::pin(async move { (addr, TcpStream::connect(addr).await) }));
+        self.attempts.push(Box::pin(async move { (addr, connect_tcp(addr).await) }));
         self.pending.push(addr);
 
         let now = Instant::now();

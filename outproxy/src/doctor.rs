@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use tunnel::chain::Chain;
 use tunnel::destination::{Destination, Port};
 use tunnel::host::Host;
-use tunnel::stream::Stream;
 
 use crate::allowlist::{HostPattern, Rule};
 use crate::config::Config;
@@ -131,7 +130,7 @@ async fn probe(policy: &Policy, rule: &Rule, pattern: &HostPattern, port: Port) 
     let (address, result, reason, advice) = match dialled {
         Ok((stream, address)) => {
             // Dropped, it would be reset, which some services log as an attack.
-            Stream::Tcp(stream).finish();
+            stream.finish();
             (Some(address), Verdict::Ok, None, None)
         }
         Err(error) => {

@@ -6,6 +6,7 @@ pub mod allowlist;
 pub mod config;
 pub mod dial;
 pub mod doctor;
+pub mod frontend;
 pub mod journal;
 pub mod notices;
 pub mod overview;

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpStream;
 use tunnel::destination::Destination;
 use tunnel::endpoint::Cid;
 use tunnel::host::Host;
 use tunnel::limits::Limits;
+use tunnel::stream::Stream;
 
 use crate::address::is_prohibited;
 use crate::allowlist::Allowlist;
@@ -55,7 +55,7 @@ impl Policy {
         &self,
         peer: Option<Cid>,
         destination: &Destination,
-    ) -> Result<(TcpStream, SocketAddr), DialError> {
+    ) -> Result<(Stream, SocketAddr), DialError> {
         let is_literal = matches!(destination.host, Host::Ip(_));
         let permitted = |ip| {
             let (allowlist, port) = (&self.allowlist, destination.port);

@@ -1,36 +1,29 @@
 //! The life of an outproxy: it binds everything, serves, reloads and drains.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use sd_notify::NotifyState;
 use thiserror::Error;
-use tokio::task::JoinHandle;
-use tunnel::accept::accept;
 use tunnel::chain::Chain;
 use tunnel::config::ConfigError;
-use tunnel::destination::Destination;
-use tunnel::endpoint::Endpoint;
 use tunnel::listener::{ListenError, Listener};
 use tunnel::metrics as names;
 use tunnel::signals::{Signals, Wish};
 use tunnel::telemetry::LogLevelHandle;
 
 use crate::admin::{Admin, Pages};
-use crate::config::{self, Config};
+use crate::config::Config;
+use crate::frontend::Frontend;
 use crate::overview::Overview;
 use crate::recorder::Recorder;
-use crate::service::Service;
 
 /// A running outproxy.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
     log: LogLevelHandle,
-    service: Arc<Service>,
-    listeners: HashMap<Endpoint, Accepting>,
+    frontend: Frontend,
     pages: Pages,
     admin: Option<Admin>,
 }
@@ -47,40 +40,31 @@ impl Server {
         log: LogLevelHandle,
         recorder: Recorder,
     ) -> Result<Self, ListenError> {
-        let service = Service::new(&config);
-        let overview = Arc::new(Overview::new(path, Arc::clone(&service)));
+        let admin = config.metrics.as_ref().map(Listener::bind).transpose()?;
+        let frontend = Frontend::bind(&config)?;
+        let overview = Arc::new(Overview::new(path, Arc::clone(frontend.service())));
+        overview.set_listeners(config.listeners.clone());
         let pages = Pages { overview, recorder };
-        let listeners = HashMap::new();
-        let mut server = Self { config, log, service, listeners, pages, admin: None };
-        let admin = server.bind_admin(&server.config)?;
-        let bound = server.bind_missing(&server.config)?;
-        server.listeners.extend(bound);
-        server.admin = admin.map(|listener| Admin::start(listener, server.pages.clone()));
-        server.pages.overview.set_listeners(server.config.listeners.clone());
-        Ok(server)
+        let admin = admin.map(|listener| Admin::start(listener, pages.clone()));
+        Ok(Self { config, log, frontend, pages, admin })
     }
 
     /// Serves until the operator wants it to stop, then drains.
     pub async fn run(mut self, mut signals: Signals) {
-        let service = Arc::clone(&self.service);
+        let service = Arc::clone(self.frontend.service());
         let journal = tokio::spawn(async move { service.journal().count_suppressed().await });
         let recorder = self.pages.recorder.clone();
         let upkeep = tokio::spawn(async move { recorder.upkeep().await });
         notify(&[NotifyState::Ready]);
-        tracing::info!(listeners = self.listeners.len(), "ready");
+        tracing::info!(listeners = self.config.listeners.len(), "ready");
         while signals.next().await == Wish::Reload {
             self.reload();
         }
         notify(&[NotifyState::Stopping]);
-        let open = self.service.connections().count();
-        tracing::info!(open, grace = ?self.config.limits.shutdown_grace, "shutting down");
-        self.service.notices().retire();
-        for (_, accepting) in self.listeners.drain() {
-            accepting.stopped().await;
-        }
+        let open = self.frontend.service().connections().count();
         let grace = self.config.limits.shutdown_grace;
-        let cut_off = self.service.connections().drain(grace, signals.stop()).await;
-        self.service.notices().leave().await;
+        tracing::info!(open, ?grace, "shutting down");
+        let cut_off = self.frontend.drain(grace, signals.stop()).await;
         tracing::info!(cut_off, "stopped");
         journal.abort();
         upkeep.abort();
@@ -110,14 +94,7 @@ impl Server {
     fn try_reload(&mut self) -> Result<usize, ReloadError> {
         let config = Config::load(self.pages.overview.path())?;
         let admin = self.bind_admin(&config)?;
-        let bound = self.bind_missing(&config)?;
-        self.listeners.retain(|on, _| config.listeners.iter().any(|listener| listener.on == *on));
-        self.listeners.extend(bound);
-        for listener in &config.listeners {
-            if let Some(accepting) = self.listeners.get(&listener.on) {
-                accepting.to.store(listener.to.clone().map(Arc::new));
-            }
-        }
+        let disallowed = self.frontend.switch_to(&config)?;
         if let Some(listener) = admin {
             self.admin = Some(Admin::start(listener, self.pages.clone()));
         } else if config.metrics.is_none() {
@@ -125,7 +102,6 @@ impl Server {
         }
         self.pages.overview.set_listeners(config.listeners.clone());
         self.log.set(config.log);
-        let disallowed = self.service.enforce(&config);
         self.config = config;
         Ok(disallowed)
     }
@@ -135,54 +111,6 @@ impl Server {
         let bound = self.admin.as_ref().map(Admin::endpoint);
         let missing = config.metrics.as_ref().filter(|on| bound != Some(on));
         missing.map(Listener::bind).transpose()
-    }
-
-    /// Binds what `config` listens on and this server does not yet.
-    fn bind_missing(&self, config: &Config) -> Result<Vec<(Endpoint, Accepting)>, ListenError> {
-        let missing = config.listeners.iter().filter(|on| !self.listeners.contains_key(&on.on));
-        let bound: Vec<_> = missing
-            .map(|listener| Ok((Listener::bind(&listener.on)?, listener)))
-            .collect::<Result<_, ListenError>>()?;
-        let start = |(bound, listener): (Listener, &config::Listener)| {
-            let to = Arc::new(ArcSwapOption::from(listener.to.clone().map(Arc::new)));
-            (listener.on.clone(), Accepting::start(bound, to, Arc::clone(&self.service)))
-        };
-        Ok(bound.into_iter().map(start).collect())
-    }
-}
-
-/// A listener whose connections are being accepted.
-#[derive(Debug)]
-struct Accepting {
-    task: JoinHandle<()>,
-    /// Where a raw listener leads; `None` if it is a routed one.
-    to: Arc<ArcSwapOption<Destination>>,
-}
-
-impl Accepting {
-    fn start(
-        listener: Listener,
-        to: Arc<ArcSwapOption<Destination>>,
-        service: Arc<Service>,
-    ) -> Self {
-        let target = Arc::clone(&to);
-        let task = tokio::spawn(async move {
-            accept(&listener, |stream, peer| service.serve(stream, peer, target.load_full())).await;
-        });
-        Self { task, to }
-    }
-
-    /// Stops accepting, and returns once the endpoint is free.
-    async fn stopped(mut self) {
-        self.task.abort();
-        // It was cancelled: there is no other way to end it.
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for Accepting {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

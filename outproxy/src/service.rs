@@ -1,12 +1,10 @@
 //! One connection, from its request to its last byte.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tunnel::buffer::Buffer;
@@ -17,7 +15,7 @@ use tunnel::head::{self, Request};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Peer;
 use tunnel::notices::{Session, Tunnel};
-use tunnel::relay::{Relay, Side, Timeouts};
+use tunnel::relay::{Lingering, Relay, Side, Timeouts};
 use tunnel::stream::Stream;
 use tunnel::vsock;
 
@@ -106,50 +104,61 @@ impl Service {
         }
     }
 
-    async fn run(
+    /// Not an async function: it would hold its arguments twice, in every idle tunnel. Nor does it
+    /// hold what is only needed until the tunnel is open: hence the box, and a future that is not
+    /// moved.
+    fn run(
         self: Arc<Self>,
-        mut client: Stream,
+        client: Stream,
         peer: Peer,
         to: Option<Arc<Destination>>,
         connection: Connection<Facts>,
-    ) {
+    ) -> impl Future<Output = ()> {
         let started = Instant::now();
+        async move {
+            let opened = Box::pin(self.open_or_refuse(client, peer, to, &connection)).await;
+            let Some((mut running, opened)) = opened
+                .map(|(relay, limits, opened)| (relay.run(limits, connection.stopped()), opened))
+            else {
+                return;
+            };
+            let (summary, lingering) = (&mut running).await;
+            let (destination, rule) = (&opened.destination, &opened.rule);
+            let duration = started.elapsed();
+            self.journal.ended(peer, destination, opened.address, rule, &summary, duration);
+            lingering.closed().await;
+        }
+    }
+
+    /// Opens a tunnel, unless the client wants or gets something else.
+    async fn open_or_refuse(
+        &self,
+        mut client: Stream,
+        peer: Peer,
+        to: Option<Arc<Destination>>,
+        connection: &Connection<Facts>,
+    ) -> Option<(Relay, Timeouts, Opened)> {
         let is_raw = to.is_some();
-        // Boxed, so that what a resolver needs is not a part of every idle connection.
-        let opening = Box::pin(self.open(&mut client, peer, to, &connection));
         let opened = tokio::select! {
-            opened = opening => opened,
+            opened = self.open(&mut client, peer, to, connection) => opened,
             reason = connection.stopped() => Err(Refusal::Stopped(reason)),
         };
-        let opened = match opened {
-            Ok(Open::Tunnel(opened)) => opened,
+        match opened {
+            Ok(Open::Tunnel(upstream, way, opened)) => {
+                let timeouts = way.timeouts;
+                Some((relay(client, upstream, way), timeouts, opened))
+            }
             Ok(Open::Notices(session, rest)) => {
                 let limit = self.policy().limits.header_timeout;
                 tokio::spawn(notices::serve(session, client, rest, limit));
-                return;
+                None
             }
             Err(refusal) => {
                 let destination = connection.facts().map(|facts| &facts.destination);
-                return self.refuse(client, peer, destination, is_raw, &refusal);
+                self.refuse(client, peer, destination, is_raw, &refusal);
+                None
             }
-        };
-        let mut relay = Relay::new(client, Stream::Tcp(opened.upstream));
-        if let Some(early) = opened.early {
-            let mut grant = Buffer::take();
-            let words = opened.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
-            let overhead = grant.put(words.as_bytes());
-            relay.receive_first(grant, overhead);
-            relay.send_first(early, 0);
         }
-        if let Some(tunnel) = opened.tunnel {
-            relay.set_tunnel(Side::Client, tunnel);
-        }
-        let (summary, lingering) = relay.run(opened.timeouts, pin!(connection.stopped())).await;
-        let duration = started.elapsed();
-        let (destination, rule) = (&opened.destination, &opened.rule);
-        self.journal.ended(peer, destination, opened.address, rule, &summary, duration);
-        // Boxed, since few linger.
-        Box::pin(lingering.closed()).await;
     }
 
     /// Finds out what the client wants, whether it may, and connects to it.
@@ -171,7 +180,9 @@ impl Service {
                     let session = session.ok_or(Refusal::TooManySessions)?;
                     return Ok(Open::Notices(session, rest));
                 }
-                (Request::Tunnel(destination, id), early) => (destination, id, Some(early)),
+                (Request::Tunnel(destination, id), early) => {
+                    (destination, id, Some(Buffer::holding(early.filled())))
+                }
             },
         };
         // Known before the policy is asked: a reload in between finds it.
@@ -187,17 +198,9 @@ impl Service {
             half_close: policy.limits.half_close_timeout,
         };
         let tunnel = id.and_then(|id| self.notices.register(cid, id));
-        let opened = Opened {
-            destination,
-            upstream,
-            address,
-            rule,
-            _permit: permit,
-            early,
-            timeouts,
-            tunnel,
-        };
-        Ok(Open::Tunnel(opened))
+        let way = Way { early, timeouts, tunnel };
+        let opened = Opened { destination, address, rule, _permit: permit };
+        Ok(Open::Tunnel(upstream, way, opened))
     }
 
     /// Refuses those who are no enclave: a process of this machine reaches its vsock ports too.
@@ -223,12 +226,20 @@ impl Service {
         let policy = self.policy.load();
         let rule = destination.and_then(|to| policy.allowlist.find(peer.cid(), to).ok());
         self.journal.refused(peer, destination, rule.map(Arc::as_ref), refusal);
-        // A raw client has no words for a refusal but the abort; a client that failed has no ear.
-        if is_raw || matches!(refusal, Refusal::Gone(_)) {
+        // A client that failed has no ear.
+        if matches!(refusal, Refusal::Gone(_)) {
             return;
         }
         // When too many do not hang up by themselves, the others are cut off.
-        if let Ok(permit) = Arc::clone(&self.hanging_up).try_acquire_owned() {
+        let Ok(permit) = Arc::clone(&self.hanging_up).try_acquire_owned() else { return };
+        if is_raw {
+            // There are no words for a refusal but the abort.
+            let lingering = Lingering::abort_alone(client, policy.limits.half_close_timeout * 2);
+            tokio::spawn(async move {
+                lingering.closed().await;
+                drop(permit);
+            });
+        } else {
             let answer = refusal.answer();
             tokio::spawn(async move {
                 client.hang_up(answer.as_bytes(), HANG_UP_TIMEOUT).await;
@@ -243,7 +254,34 @@ impl Service {
 enum Open {
     /// A connection for notices, and what the client said on it already.
     Notices(Arc<Session>, Buffer),
-    Tunnel(Opened),
+    /// The upstream, and what there is to do and to remember.
+    Tunnel(Stream, Way, Opened),
+}
+
+/// How a tunnel begins.
+#[derive(Debug)]
+struct Way {
+    /// What a routed client sent behind its request.
+    early: Option<Buffer>,
+    timeouts: Timeouts,
+    tunnel: Option<Tunnel>,
+}
+
+fn relay(client: Stream, upstream: Stream, way: Way) -> Relay {
+    let mut relay = Relay::new(client, upstream);
+    if let Some(early) = way.early {
+        let grant = way.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
+        relay.receive_first(Buffer::holding(grant.as_bytes()), grant.len());
+        if !early.is_empty() {
+            // This client does not wait for the answer: it may go with the upstream's.
+            relay.hold_received(LONGEST_HOLD);
+        }
+        relay.send_first(early, 0);
+    }
+    if let Some(tunnel) = way.tunnel {
+        relay.set_tunnel(Side::Client, tunnel);
+    }
+    relay
 }
 
 /// The CID by which this machine would reach its own listeners.
@@ -259,18 +297,13 @@ fn own_cid_or_warn(config: &Config) -> Option<Cid> {
     own_cid
 }
 
-/// A connection whose upstream is connected.
+/// What is known of a tunnel as long as it lasts.
 #[derive(Debug)]
 struct Opened {
     destination: Destination,
-    upstream: TcpStream,
     address: SocketAddr,
     rule: Arc<Rule>,
     _permit: Permit,
-    /// What a routed client sent behind its request.
-    early: Option<Buffer>,
-    timeouts: Timeouts,
-    tunnel: Option<Tunnel>,
 }
 
 async fn read_request(client: &mut Stream, limit: Duration) -> Result<(Request, Buffer), Refusal> {
@@ -284,6 +317,8 @@ async fn read_request(client: &mut Stream, limit: Duration) -> Result<(Request, 
     }
 }
 
+/// How long a client that has said something already may wait to hear that it may.
+const LONGEST_HOLD: Duration = Duration::from_millis(1);
 /// How many refused clients may take their time to read why.
 const MOST_HANGING_UP: usize = 256;
 /// How much time.

@@ -1,6 +1,5 @@
 //! Where a benchmark runs: the host's and the enclave's network, what joins them, and the cores.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use anyhow::Context;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tests::namespace::{Enclave, become_host};
+use tests::namespace::{Enclave, become_host, reuse_ports};
 use tests::patience::is_emulated;
 use tests::peers::raise_descriptor_limit;
 
@@ -103,14 +102,6 @@ fn prepare_enclave() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(inproxy::network::make_local(&[]))?;
     Ok(reuse_ports()?)
-}
-
-/// Thousands of connections a second leave as many behind, each of which keeps its port for a
-/// minute.
-fn reuse_ports() -> io::Result<()> {
-    let settings = Path::new("/proc/sys/net/ipv4");
-    fs::write(settings.join("ip_local_port_range"), "12000 65535")?;
-    fs::write(settings.join("tcp_tw_reuse"), "1")
 }
 
 /// What joins the two relays of a chain.

@@ -46,6 +46,19 @@ impl Leg {
         }
     }
 
+    /// The vsock port that it is.
+    ///
+    /// # Panics
+    ///
+    /// Over Unix sockets.
+    #[must_use]
+    pub fn port(&self, number: u32) -> u32 {
+        match self {
+            Self::Unix(_) => panic!("there is no vsock here"),
+            Self::Vsock(first) => first + number,
+        }
+    }
+
     /// What a rule needs: over vsock everybody here is CID 1, loopback, which is refused unless it
     /// is listed.
     #[must_use]

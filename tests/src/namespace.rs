@@ -1,6 +1,7 @@
 //! Two network namespaces: the host's and the enclave's.
 
 use std::fs::{self, File};
+use std::io;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
@@ -28,6 +29,18 @@ pub fn become_host(networks: &[IpNet]) {
         .expect("a runtime")
         .block_on(inproxy::network::make_local(networks))
         .expect("the host's addresses are local");
+}
+
+/// Thousands of connections a second leave as many behind, each of which keeps its port for a
+/// minute. In this thread's network they are used again after a second.
+///
+/// # Errors
+///
+/// The settings cannot be written.
+pub fn reuse_ports() -> io::Result<()> {
+    let settings = Path::new("/proc/sys/net/ipv4");
+    fs::write(settings.join("ip_local_port_range"), "12000 65535")?;
+    fs::write(settings.join("tcp_tw_reuse"), "1")
 }
 
 /// A place without network: only `lo`, which is down. Its /etc has nothing but a hosts file.

@@ -33,6 +33,25 @@ pub fn connect(enclave: &Enclave, to: SocketAddr) -> TcpStream {
     bounded(stream.unwrap_or_else(|error| panic!("connect to {to}: {error}")))
 }
 
+/// Opens connections one after the other, each from end to end.
+#[must_use]
+pub fn connections(
+    enclave: &Enclave,
+    address: SocketAddr,
+    listener: &TcpListener,
+    count: usize,
+) -> Vec<(TcpStream, TcpStream)> {
+    enclave.run(|| {
+        let connect = |_| {
+            let mut client = bounded(TcpStream::connect(address).expect("a connection"));
+            let mut upstream = accept(listener);
+            ping(&mut client, &mut upstream);
+            (client, upstream)
+        };
+        (0..count).map(connect).collect()
+    })
+}
+
 /// Connects from the enclave, and asserts that the connection is reset at once.
 pub fn assert_connect_resets(enclave: &Enclave, to: SocketAddr) {
     match enclave.run(|| TcpStream::connect_timeout(&to, patience())) {

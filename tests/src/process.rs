@@ -1,5 +1,6 @@
 //! A process under test: its log, its end, and what it costs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ExitStatus};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -45,10 +47,22 @@ impl Process {
         kill(self.pid(), signal).expect("it runs");
     }
 
+    /// Stops it, so that it does nothing until it gets SIGCONT.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        // It may do some more before it has the signal.
+        waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).expect("it stops");
+    }
+
     /// Kills it as SIGKILL does.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it was started").is_some()
     }
 
     /// Waits until it ends by itself.
@@ -71,10 +85,22 @@ impl Process {
         })
     }
 
-    /// All that it has logged.
+    /// What its log says of connections that are over.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.log.lock().account.clone()
+    }
+
+    /// All that it has logged, or the last of it if that is very much.
     #[must_use]
     pub fn logged(&self) -> Vec<Value> {
         self.log.lock().lines.clone()
+    }
+
+    /// How many threads it has.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()
     }
 
     /// How many descriptors it has open.
@@ -86,10 +112,13 @@ impl Process {
     /// Its resident memory, in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        let kib = line.trim().trim_end_matches(" kB");
-        kib.parse::<u64>().expect("a number") * 1024
+        self.bytes("VmRSS:")
+    }
+
+    /// Its address space, in bytes.
+    #[must_use]
+    pub fn address_space(&self) -> u64 {
+        self.bytes("VmSize:")
     }
 
     /// The processor time that it has used, in ticks of 10 ms.
@@ -104,6 +133,13 @@ impl Process {
             .take(2)
             .map(|ticks| ticks.parse::<u64>().expect("ticks"))
             .sum()
+    }
+
+    fn bytes(&self, field: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+        let kib = line.trim().trim_end_matches(" kB");
+        kib.parse::<u64>().expect("a number") * 1024
     }
 
     fn proc(&self, file: &str) -> String {
@@ -153,7 +189,56 @@ struct Log {
 #[derive(Debug, Default)]
 struct LogState {
     lines: Vec<Value>,
+    account: Account,
     ended: bool,
+}
+
+impl LogState {
+    fn push(&mut self, line: Value) {
+        self.account.enter(&line);
+        self.lines.push(line);
+        if self.lines.len() >= 2 * KEPT {
+            self.lines.drain(..KEPT);
+        }
+    }
+}
+
+/// How many connections a log tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Those that have a line, by the outcome that stands there.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Refused or failed ones that are only counted.
+    pub suppressed: u64,
+}
+
+impl Account {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.outcomes.values().sum::<u64>() + self.suppressed
+    }
+
+    /// How many have a line with this outcome.
+    #[must_use]
+    pub fn of(&self, outcome: &str) -> u64 {
+        self.outcomes.get(outcome).copied().unwrap_or_default()
+    }
+
+    fn enter(&mut self, line: &Value) {
+        match line["message"].as_str().unwrap_or_default() {
+            "connection ended" | "connection failed" | "connection refused" => {
+                let outcome = line["outcome"].as_str().unwrap_or_default();
+                *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
+            }
+            "failures not logged in the last second"
+            | "lines not logged, since nobody took them"
+            | "refusals not logged in the last second" => {
+                self.suppressed += line["lines"].as_u64().unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Log {
@@ -163,7 +248,7 @@ impl Log {
         while matches!(reader.by_ref().read_line(&mut line), Ok(1..)) {
             // Before the log is up there is plain text.
             let value = serde_json::from_str(&line).unwrap_or_else(|_| line.trim_end().into());
-            self.change(|state| state.lines.push(value));
+            self.change(|state| state.push(value));
             line.clear();
         }
         self.change(|state| state.ended = true);
@@ -193,5 +278,7 @@ impl Log {
     }
 }
 
+/// How many lines of a log are kept at least.
+const KEPT: usize = 20_000;
 /// How many lines of a log are shown of a failure.
 const SHOWN: usize = 50;

@@ -20,10 +20,12 @@ pub fn binary(name: &str) -> PathBuf {
     env::var_os("BIN_DIR").map_or_else(built, PathBuf::from).join(name)
 }
 
-/// This program is target/debug/deps/e2e-<hash>.
+/// This program is target/debug/deps/e2e-<hash>, or beside the binaries itself.
 fn built() -> PathBuf {
     let own = env::current_exe().expect("the path of this program");
-    own.ancestors().nth(2).expect("a directory of binaries").to_owned()
+    let directory = own.parent().expect("a directory of binaries");
+    let above = if directory.ends_with("deps") { directory.parent() } else { None };
+    above.unwrap_or(directory).to_owned()
 }
 
 /// A running outproxy.

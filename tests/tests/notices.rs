@@ -192,7 +192,6 @@ impl World {
         for _ in 0..clients {
             connected.push(TcpStream::connect(address).await.unwrap());
             let (stream, peer) = listener.accept().await.unwrap();
-            tunnel::tcp::set_upstream_options(&stream);
             accepted.push((stream, Peer::Tcp(peer)));
         }
         drop(listener);
@@ -229,7 +228,7 @@ impl World {
     /// Serves the next client.
     fn forward(&mut self) {
         let (stream, peer) = self.accepted.pop().unwrap();
-        self.forwarder.serve(Stream::Tcp(stream), peer);
+        self.forwarder.serve(Stream::try_from(stream).unwrap(), peer);
     }
 
     async fn tunnel(&mut self) -> (TcpStream, TcpStream) {

@@ -24,6 +24,12 @@ impl Buffer {
         Self { bytes: pooled.unwrap_or_else(|| vec![0; Self::CAPACITY].into()), start: 0, end: 0 }
     }
 
+    /// A buffer of just these bytes, for those who wait long: it keeps none of the pool's.
+    #[must_use]
+    pub fn holding(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), start: 0, end: bytes.len() }
+    }
+
     /// The bytes that wait.
     #[must_use]
     pub fn filled(&self) -> &[u8] {
@@ -76,7 +82,7 @@ impl Drop for Buffer {
         // The pool is gone while its thread ends.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
-            if pool.len() < POOLED {
+            if bytes.len() == Self::CAPACITY && pool.len() < POOLED {
                 pool.push(bytes);
             }
         });

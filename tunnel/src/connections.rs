@@ -1,10 +1,12 @@
 //! The connections that are open: how many there may be, who waits for them, who may end them.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -17,16 +19,21 @@ pub struct Connections<F> {
 
 #[derive(Debug)]
 struct Open<F> {
-    by_id: HashMap<u64, Arc<Entry<F>>>,
-    next_id: u64,
+    entries: Slab<Arc<Entry<F>>>,
     most: usize,
 }
 
 #[derive(Debug)]
 struct Entry<F> {
     facts: OnceLock<F>,
-    reason: OnceLock<Stop>,
-    stopped: Notify,
+    end: Mutex<End>,
+}
+
+#[derive(Debug, Default)]
+struct End {
+    reason: Option<Stop>,
+    /// Who waits for it.
+    waker: Option<Waker>,
 }
 
 /// Why a proxy ends a connection by itself.
@@ -51,7 +58,7 @@ impl<F> Connections<F> {
     /// None yet, and at most `most` at a time.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
-        let open = Open { by_id: HashMap::new(), next_id: 0, most };
+        let open = Open { entries: Slab::new(), most };
         Arc::new(Self { open: Mutex::new(open), ended: Notify::new() })
     }
 
@@ -63,30 +70,28 @@ impl<F> Connections<F> {
     /// How many are open.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.lock().by_id.len()
+        self.lock().entries.len()
     }
 
     /// Counts one more, until the returned value is dropped. `None` when there are too many.
     pub fn open(self: &Arc<Self>) -> Option<Connection<F>> {
         let mut open = self.lock();
-        if open.by_id.len() >= open.most {
+        if open.entries.len() >= open.most {
             return None;
         }
-        let id = open.next_id;
-        open.next_id += 1;
-        let entry = Arc::new(Entry {
-            facts: OnceLock::new(),
-            reason: OnceLock::new(),
-            stopped: Notify::new(),
-        });
-        open.by_id.insert(id, Arc::clone(&entry));
-        Some(Connection { all: Arc::clone(self), id, entry })
+        let entry = Arc::new(Entry { facts: OnceLock::new(), end: Mutex::default() });
+        let place = open.entries.insert(Arc::clone(&entry));
+        Some(Connection { all: Arc::clone(self), place, entry })
     }
 
     /// Stops every connection whose facts are known and `condemned`, and says how many.
     pub fn stop_if(&self, reason: Stop, condemned: impl Fn(&F) -> bool) -> usize {
         let open = self.lock();
-        let stopped = open.by_id.values().filter(|entry| entry.facts.get().is_some_and(&condemned));
+        let stopped = open
+            .entries
+            .iter()
+            .map(|(_, entry)| entry)
+            .filter(|entry| entry.facts.get().is_some_and(&condemned));
         stopped.map(|entry| entry.stop(reason)).count()
     }
 
@@ -97,7 +102,7 @@ impl<F> Connections<F> {
             result = timeout(grace, self.none_open()) => if result.is_ok() { return 0 },
             _ = hurry => {}
         }
-        let open: Vec<_> = self.lock().by_id.values().map(Arc::clone).collect();
+        let open: Vec<_> = self.lock().entries.iter().map(|(_, entry)| Arc::clone(entry)).collect();
         open.iter().for_each(|entry| entry.stop(Stop::Shutdown));
         let left = open.len();
         drop(open);
@@ -124,9 +129,17 @@ impl<F> Connections<F> {
 
 impl<F> Entry<F> {
     fn stop(&self, reason: Stop) {
+        let mut end = self.lock();
         // The first reason stands.
-        let _ = self.reason.set(reason);
-        self.stopped.notify_one();
+        end.reason.get_or_insert(reason);
+        if let Some(waker) = end.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, End> {
+        // Nothing panics while it holds the lock.
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,17 +147,11 @@ impl<F> Entry<F> {
 #[derive(Debug)]
 pub struct Connection<F> {
     all: Arc<Connections<F>>,
-    id: u64,
+    place: usize,
     entry: Arc<Entry<F>>,
 }
 
 impl<F> Connection<F> {
-    /// A number that no other connection of this process has.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
     /// Says by what the connection may be judged again; only the first call counts.
     ///
     /// Call it before the policy is asked, so that no reload comes between.
@@ -158,24 +165,39 @@ impl<F> Connection<F> {
         self.entry.facts.get()
     }
 
-    /// Waits until the connection is to end.
-    pub async fn stopped(&self) -> Stop {
-        loop {
-            if let Some(reason) = self.entry.reason.get() {
-                return *reason;
-            }
-            self.entry.stopped.notified().await;
+    /// Waits until the connection is to end. One at a time can wait.
+    #[must_use]
+    pub fn stopped(&self) -> Stopped<'_, F> {
+        Stopped(&self.entry)
+    }
+}
+
+/// Ready once a connection is to end. It is small, since every idle connection has one.
+#[derive(Debug)]
+pub struct Stopped<'a, F>(&'a Entry<F>);
+
+impl<F> Future for Stopped<'_, F> {
+    type Output = Stop;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Stop> {
+        let mut end = self.0.lock();
+        if let Some(reason) = end.reason {
+            return Poll::Ready(reason);
         }
+        if !end.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            end.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
 impl<F> Drop for Connection<F> {
     fn drop(&mut self) {
         let mut open = self.all.lock();
-        open.by_id.remove(&self.id);
-        if open.by_id.is_empty() {
+        open.entries.remove(self.place);
+        if open.entries.is_empty() {
             // After a burst the table would keep its largest size.
-            open.by_id.shrink_to_fit();
+            open.entries = Slab::new();
             self.all.ended.notify_waiters();
         }
     }

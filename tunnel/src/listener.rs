@@ -6,28 +6,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::endpoint::{Cid, Endpoint};
 use crate::host::Host;
-use crate::stream::Stream;
-use crate::tcp;
-use crate::vsock::{self, VsockListener};
+use crate::stream::{Kind, Stream};
+use crate::watch::watch;
+use crate::{tcp, vsock};
 
 /// A socket that accepts connections.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
-    socket: ListenSocket,
-}
-
-#[derive(Debug)]
-enum ListenSocket {
-    Tcp(TcpListener),
-    Unix { listener: UnixListener, _name: UnlinkOnDrop },
-    Vsock(VsockListener),
+    socket: AsyncFd<Socket>,
+    _name: Option<UnlinkOnDrop>,
 }
 
 impl Listener {
@@ -37,24 +33,22 @@ impl Listener {
     ///
     /// [`ListenError`], with what the system answered.
     pub fn bind(endpoint: &Endpoint) -> Result<Self, ListenError> {
-        let socket = match endpoint {
-            Endpoint::Tcp(destination) => match destination.host {
-                Host::Ip(ip) => {
-                    listen_tcp((ip, destination.port.get()).into()).map(ListenSocket::Tcp)
-                }
-                Host::Name(_) => Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a name is no address to listen on",
-                )),
-            },
-            Endpoint::Unix(path) => listen_unix(path)
-                .map(|listener| ListenSocket::Unix { listener, _name: UnlinkOnDrop(path.clone()) }),
-            Endpoint::Vsock { cid, port } => {
-                vsock::listen(*cid, *port, BACKLOG).map(ListenSocket::Vsock)
-            }
+        let listen = || {
+            let (socket, name) = match endpoint {
+                Endpoint::Tcp(destination) => match destination.host {
+                    Host::Ip(ip) => (listen_tcp((ip, destination.port.get()).into())?, None),
+                    Host::Name(_) => {
+                        let reason = "a name is no address to listen on";
+                        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+                    }
+                },
+                Endpoint::Unix(path) => (listen_unix(path)?, Some(UnlinkOnDrop(path.clone()))),
+                Endpoint::Vsock { cid, port } => (vsock::listen(*cid, *port, BACKLOG)?, None),
+            };
+            Ok((watch(socket, Interest::READABLE)?, name))
         };
-        match socket {
-            Ok(socket) => Ok(Self { endpoint: endpoint.clone(), socket }),
+        match listen() {
+            Ok((socket, name)) => Ok(Self { endpoint: endpoint.clone(), socket, _name: name }),
             Err(source) => Err(ListenError { endpoint: endpoint.clone(), source }),
         }
     }
@@ -71,21 +65,28 @@ impl Listener {
     ///
     /// What accept(2) answers; [`crate::accept`] knows which of them to wait out.
     pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match &self.socket {
-            ListenSocket::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
-            }
-            ListenSocket::Unix { listener, .. } => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer::Unix))
-            }
-            ListenSocket::Vsock(listener) => {
-                let (stream, address) = listener.accept().await?;
-                let peer = Peer::Vsock { cid: Cid::new(address.cid()), port: address.port() };
-                Ok((Stream::Vsock(stream), peer))
+        loop {
+            let mut queue = self.socket.readable().await?;
+            if let Ok(accepted) = queue.try_io(|socket| self.accept_queued(socket.get_ref())) {
+                return accepted;
             }
         }
+    }
+
+    fn accept_queued(&self, listener: &Socket) -> io::Result<(Stream, Peer)> {
+        let (socket, kind, peer) = match &self.endpoint {
+            Endpoint::Tcp(_) => {
+                let (socket, address) = acceptfrom_with(listener, FLAGS)?;
+                let address = address.ok_or(io::ErrorKind::InvalidData)?.try_into()?;
+                (socket, Kind::Tcp, Peer::Tcp(address))
+            }
+            Endpoint::Unix(_) => (accept_with(listener, FLAGS)?, Kind::Unix, Peer::Unix),
+            Endpoint::Vsock { .. } => {
+                let (socket, cid, port) = vsock::accept_queued(listener)?;
+                (socket.into(), Kind::Vsock, Peer::Vsock { cid, port })
+            }
+        };
+        Ok((Stream::new(socket, kind)?, peer))
     }
 }
 
@@ -151,7 +152,7 @@ fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
     }
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
     let domain = match address.ip() {
         IpAddr::V4(_) => Domain::IPV4,
         IpAddr::V6(_) => Domain::IPV6,
@@ -165,10 +166,10 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
-fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+fn listen_unix(path: &Path) -> io::Result<Socket> {
     match std::os::unix::net::UnixStream::connect(path) {
         // A socket that nobody listens on was left behind by a process that was killed.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -179,9 +180,7 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     socket.listen(BACKLOG)?;
-    UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(
-        socket,
-    )))
+    Ok(socket)
 }
 
 /// Removes a Unix socket's name with its listener.
@@ -194,6 +193,8 @@ impl Drop for UnlinkOnDrop {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// How many connections may wait for accept(2). A full vsock backlog resets at once where TCP
 /// would wait; `net.core.somaxconn` (4096) caps the others.

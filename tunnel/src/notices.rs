@@ -3,11 +3,13 @@
 //! A peer that has half-closed its end of a vsock stream reads an abort as a clean end of file; see
 //! [`Lingering`](crate::relay::Lingering). The two proxies therefore share a connection beside
 //! their tunnels, over which both send words of eight bytes, big-endian. A word is the number of a
-//! tunnel that its sender has aborted, or one of [`PING`], [`PONG`], [`RETIRING`] and [`BYE`].
+//! tunnel that its sender has aborted, the same with [`ENDED`] for one whose clean end it delivers,
+//! or one of [`PING`], [`PONG`], [`RETIRING`] and [`BYE`].
 //!
 //! The words only hasten what is decided without them, with two exceptions that need them: an end
-//! of file that may be the work of a kill is believed once the other process has shown that it
-//! lives, and a process that leaves says [`BYE`] when its tunnels are over.
+//! of file that may be the work of a kill is believed once the other process has said that it is
+//! none, or has shown that it lives; and a process that leaves says [`BYE`] when its tunnels are
+//! over.
 
 mod state;
 
@@ -24,6 +26,9 @@ use crate::buffer::Buffer;
 use crate::stream::Stream;
 use state::{Fate, Registered, State};
 
+/// Added to a tunnel's number: all that was for the reader is delivered, and the end of file that
+/// it reads is a clean one. Said to those who have half-closed, since they cannot tell.
+pub const ENDED: u64 = 1 << 63;
 /// Asks for a [`PONG`].
 pub const PING: u64 = u64::MAX;
 /// Answers all [`PING`]s so far.
@@ -48,7 +53,7 @@ impl Session {
         let mut state = self.lock();
         let over = state.over || state.leaving;
         match state.tunnels.entry(number) {
-            Entry::Vacant(entry) if number < BYE && !over => entry.insert(Registered::default()),
+            Entry::Vacant(entry) if number < ENDED && !over => entry.insert(Registered::default()),
             Entry::Vacant(_) | Entry::Occupied(_) => return None,
         };
         state.registered += 1;
@@ -96,14 +101,15 @@ impl Session {
                 return Poll::Ready(Ended::Replaced);
             };
             let lost = if leaving { Ended::Well } else { Ended::Lost };
-            match stream.poll_write(cx, &wire.outgoing) {
-                _ if wire.outgoing.is_empty() => {}
-                Poll::Ready(Ok(n)) => {
-                    wire.outgoing.drain(..n);
-                    continue;
+            if !wire.outgoing.is_empty() {
+                match stream.poll_write(cx, &wire.outgoing) {
+                    Poll::Ready(Ok(n)) => {
+                        wire.outgoing.drain(..n);
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(lost),
+                    Poll::Pending => {}
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(lost),
-                Poll::Pending => {}
             }
             let mut buffer = Buffer::take();
             match ready!(stream.poll_read(cx, &mut buffer)) {
@@ -227,8 +233,8 @@ impl Tunnel {
         Poll::Pending
     }
 
-    /// Ready once the other process has shown that it lived after the first call. Who called
-    /// [`Self::poll_aborted`] is woken.
+    /// Ready once the other process has said that the end of file is a clean one, or has shown that
+    /// it lived after the first call. Who called [`Self::poll_aborted`] is woken.
     pub(crate) fn poll_alive(&self) -> Poll<()> {
         let mut state = self.session.lock();
         let connected = state.connected.is_some();
@@ -243,6 +249,16 @@ impl Tunnel {
             // Nobody can be asked.
             Some(Registered { fate: Fate::Open | Fate::Trusted, .. }) | None => Poll::Ready(()),
         }
+    }
+
+    /// Tells the other process that the end of file which it will read is a clean one; says whether
+    /// it can be told.
+    pub(crate) fn notify_ended(&self) -> bool {
+        let mut state = self.session.lock();
+        if state.connected.is_some() {
+            state.say(self.number | ENDED);
+        }
+        state.connected.is_some()
     }
 
     /// Tells the other process that this one has aborted the tunnel.

@@ -87,6 +87,12 @@ pub fn close_idle() {
     drop(free);
 }
 
+/// How many pipes this thread's pool has.
+#[cfg(test)]
+pub(crate) fn pooled() -> usize {
+    POOL.with_borrow(|pool| pool.free.len())
+}
+
 fn open() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     // Refused beyond /proc/sys/fs/pipe-user-pages-soft; then it is smaller, and slower.

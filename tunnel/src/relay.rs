@@ -20,7 +20,8 @@ use crate::connections::Stop;
 use crate::head_reader::{HeadError, HeadReader};
 use crate::notices::Tunnel;
 use crate::stream::Stream;
-use direction::Direction;
+use crate::vsock::LostData;
+use direction::{Direction, TunnelAt};
 pub use linger::Lingering;
 
 /// How long a tunnel may be quiet.
@@ -41,8 +42,7 @@ pub struct Relay {
     sent: Direction,
     received: Direction,
     client_error: Option<io::Error>,
-    /// Boxed, since each of the futures through which a relay is moved keeps a place for it.
-    tunnel: Option<Box<(Side, Tunnel)>>,
+    tunnel: Option<(Side, Tunnel)>,
 }
 
 impl Relay {
@@ -61,7 +61,7 @@ impl Relay {
 
     /// Says and hears of aborts beside the stream on this side, which leads to the other proxy.
     pub fn set_tunnel(&mut self, side: Side, tunnel: Tunnel) {
-        self.tunnel = Some(Box::new((side, tunnel)));
+        self.tunnel = Some((side, tunnel));
     }
 
     /// Sends `first` ahead of what the client says; its first `overhead` bytes are not counted as
@@ -74,6 +74,12 @@ impl Relay {
     /// not counted as received.
     pub fn receive_first(&mut self, first: Buffer, overhead: usize) {
         self.received.put_first(first, overhead);
+    }
+
+    /// Has what was given to [`Self::receive_first`] wait for what upstream says, for so long at
+    /// the most, and go with it.
+    pub fn hold_received(&mut self, limit: Duration) {
+        self.received.hold(limit);
     }
 
     /// Relays what the client says while the head of what upstream says is read, as
@@ -140,8 +146,8 @@ impl Relay {
             Outcome::Aborted(side, _) => Some(side),
             Outcome::HalfCloseTimeout | Outcome::IdleTimeout | Outcome::Stopped(_) => None,
         };
-        if let Some((side, tunnel)) = tunnel.as_deref()
-            && failed != Some(*side)
+        if let Some((side, tunnel)) = tunnel
+            && failed != Some(side)
         {
             // Also where closing the stream would tell: the peer's half-close may be on its way,
             // and once that was sent the peer can no longer see what the close means.
@@ -184,18 +190,24 @@ impl Relay {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = tunnel_on(Side::Client, self.tunnel.as_deref());
+        let tunnel = self.tunnel.as_ref().map(|(side, tunnel)| match side {
+            Side::Client => TunnelAt::Sender(tunnel),
+            Side::Upstream => TunnelAt::Receiver(tunnel),
+        });
         self.sent.poll(cx, &mut self.client, &mut self.upstream, &self.received, tunnel)
     }
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tunnel = tunnel_on(Side::Upstream, self.tunnel.as_deref());
+        let tunnel = self.tunnel.as_ref().map(|(side, tunnel)| match side {
+            Side::Client => TunnelAt::Receiver(tunnel),
+            Side::Upstream => TunnelAt::Sender(tunnel),
+        });
         self.received.poll(cx, &mut self.upstream, &mut self.client, &self.sent, tunnel)
     }
 
     /// Ready once the other proxy has aborted, and what it had sent before is delivered.
     fn poll_notice(&self, cx: &Context<'_>) -> Poll<(Side, io::Error)> {
-        let Some((side, tunnel)) = self.tunnel.as_deref() else {
+        let Some((side, tunnel)) = &self.tunnel else {
             return Poll::Pending;
         };
         let error = ready!(tunnel.poll_aborted(cx));
@@ -220,6 +232,7 @@ impl Relay {
         // A failed write came first, and says more.
         match self.ended() {
             Outcome::Finished => Outcome::Aborted(side, error),
+            _ if LostData::is_named_by(&error) => Outcome::Aborted(side, error),
             failed_write => failed_write,
         }
     }
@@ -234,10 +247,6 @@ impl Relay {
             Outcome::Finished
         }
     }
-}
-
-fn tunnel_on(side: Side, tunnel: Option<&(Side, Tunnel)>) -> Option<&Tunnel> {
-    tunnel.filter(|(on, _)| *on == side).map(|(_, tunnel)| tunnel)
 }
 
 /// How a tunnel ended.

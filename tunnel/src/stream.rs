@@ -1,26 +1,26 @@
 //! One connection, whatever carries it.
 
 mod asynchronous;
+mod socket;
 
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::libc;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_vsock::VsockStream;
 
 use crate::buffer::Buffer;
 use crate::pipe::Pipe;
+use crate::vsock::LostData;
 use crate::{tcp, vsock};
+use socket::Socket;
 
 /// A connected byte stream.
 ///
@@ -28,32 +28,54 @@ use crate::{tcp, vsock};
 /// before both directions are done, which [`Self::was_aborted`] tells the peer. Only
 /// [`Self::finish`] ends it cleanly.
 #[derive(Debug)]
-pub enum Stream {
-    /// Over TCP.
-    Tcp(TcpStream),
-    /// Over a Unix socket.
-    Unix(UnixStream),
-    /// Over AF_VSOCK.
-    Vsock(VsockStream),
+pub struct Stream {
+    socket: Socket,
+    kind: Kind,
+}
+
+/// What carries a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// TCP, which can say "abort".
+    Tcp,
+    /// A Unix socket.
+    Unix,
+    /// AF_VSOCK.
+    Vsock,
 }
 
 impl Stream {
+    /// A stream over a connected socket, which need not be non-blocking unless it is spliced: all
+    /// but splice(2) says so with each call.
+    pub(crate) fn new(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
+        Ok(Self { socket: Socket::new(socket)?, kind })
+    }
+
+    /// A stream over a socket that connect(2) was called for, once it is connected.
+    pub(crate) async fn connecting(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
+        Ok(Self { socket: Socket::connecting(socket).await?, kind })
+    }
+
+    /// What carries it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Reads into the room that `buffer` has, and says how much; 0 is the end of the stream.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
-        let mut room = ReadBuf::new(buffer.unfilled());
-        let read = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut room),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut room),
-            Self::Vsock(stream) => Pin::new(stream).poll_read(cx, &mut room),
+        let read = match self.kind {
+            Kind::Tcp | Kind::Unix => self.socket.poll_read(cx, buffer.unfilled()),
+            Kind::Vsock => self.socket.poll_read(cx, buffer.unfilled()).map_err(LostData::name),
         };
-        ready!(read)?;
-        let n = room.filled().len();
-        buffer.fill(n);
-        Poll::Ready(Ok(n))
+        if let Poll::Ready(Ok(n)) = read {
+            buffer.fill(n);
+        }
+        read
     }
 
     /// Writes some of `bytes`, and says how much.
@@ -62,68 +84,42 @@ impl Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Vsock(stream) => {
-                let bytes = &bytes[..bytes.len().min(vsock::MAX_WRITE)];
-                Pin::new(stream).poll_write(cx, bytes)
-            }
+        let most = match self.kind {
+            Kind::Tcp | Kind::Unix => bytes.len(),
+            Kind::Vsock => bytes.len().min(vsock::MAX_WRITE),
+        };
+        self.socket.poll_write(cx, &bytes[..most])
+    }
+
+    /// Prepares for what comes while nobody reads this stream.
+    pub(crate) fn brace_for_stall(&self) {
+        if self.kind == Kind::Vsock {
+            vsock::brace_for_stall(self);
         }
     }
 
     /// Whether bytes can be moved from this stream to `to` by way of a pipe. vsock would copy them
     /// nevertheless.
     pub(crate) fn can_splice(&self, to: &Self) -> bool {
-        !matches!(self, Self::Vsock(_)) && !matches!(to, Self::Vsock(_))
+        self.kind != Kind::Vsock && to.kind != Kind::Vsock
     }
 
     /// Moves bytes into an empty `pipe`, and says how many; 0 is the end of the stream.
     pub(crate) fn poll_fill(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            let filled = match self {
-                Self::Tcp(stream) => {
-                    ready!(stream.poll_read_ready(cx))?;
-                    stream.try_io(Interest::READABLE, || pipe.fill(stream.as_fd()))
-                }
-                Self::Unix(stream) => {
-                    ready!(stream.poll_read_ready(cx))?;
-                    stream.try_io(Interest::READABLE, || pipe.fill(stream.as_fd()))
-                }
-                Self::Vsock(_) => Err(io::ErrorKind::Unsupported.into()),
-            };
-            if !is_not_ready(&filled) {
-                return Poll::Ready(filled);
-            }
-        }
+        self.socket.poll_take(cx, |socket| Ok((pipe.fill(socket)?, false)))
     }
 
     /// Moves bytes out of `pipe`, and says how many.
     pub(crate) fn poll_drain(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            let drained = match self {
-                Self::Tcp(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_io(Interest::WRITABLE, || pipe.drain(stream.as_fd()))
-                }
-                Self::Unix(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_io(Interest::WRITABLE, || pipe.drain(stream.as_fd()))
-                }
-                Self::Vsock(_) => Err(io::ErrorKind::Unsupported.into()),
-            };
-            if !is_not_ready(&drained) {
-                return Poll::Ready(drained);
-            }
-        }
+        self.socket.poll_give(cx, |socket| pipe.drain(socket))
     }
 
     /// Reads what can be read without waiting, into the room that `buffer` has.
@@ -142,10 +138,7 @@ impl Stream {
     /// The address on this side, of a TCP stream.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
-            Self::Unix(_) | Self::Vsock(_) => None,
-        }
+        SockRef::from(self).local_addr().ok()?.as_socket()
     }
 
     /// Writes all of `bytes`.
@@ -198,15 +191,11 @@ impl Stream {
     /// two apart: EPIPE after a full close, success after a mere half-close. TCP has the RST.
     #[must_use]
     pub fn was_aborted(&self) -> bool {
-        match self {
-            Self::Tcp(_) => false,
-            Self::Unix(_) | Self::Vsock(_) => {
-                let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-                SockRef::from(self)
-                    .send_with_flags(&[], flags)
-                    .is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-            }
-        }
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        self.kind != Kind::Tcp
+            && SockRef::from(self)
+                .send_with_flags(&[], flags)
+                .is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Whether the kernel holds bytes that were not read yet.
@@ -214,24 +203,39 @@ impl Stream {
         SockRef::from(self).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|n| n > 0)
     }
 
+    /// Whether [`Self::finish`] also tells the peer that nothing more will be sent. vsock might lose
+    /// what was sent last (aws-nitro-enclaves-samples issue 22).
+    pub(crate) fn closes_as_it_ends(&self) -> bool {
+        self.kind != Kind::Vsock
+    }
+
     /// Closes a connection of which both directions are done.
     pub fn finish(self) {
-        if let Self::Tcp(stream) = &self {
-            tcp::set_close_or_warn(stream);
+        if self.kind == Kind::Tcp {
+            tcp::set_close_or_warn(&self);
         }
+    }
+}
+
+impl TryFrom<TcpStream> for Stream {
+    type Error = io::Error;
+
+    fn try_from(stream: TcpStream) -> io::Result<Self> {
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Self::new(stream.into_std()?.into(), Kind::Tcp)
+    }
+}
+
+impl TryFrom<UnixStream> for Stream {
+    type Error = io::Error;
+
+    fn try_from(stream: UnixStream) -> io::Result<Self> {
+        Self::new(stream.into_std()?.into(), Kind::Unix)
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Vsock(stream) => stream.as_fd(),
-        }
+        self.socket.as_fd()
     }
-}
-
-fn is_not_ready<T>(result: &io::Result<T>) -> bool {
-    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

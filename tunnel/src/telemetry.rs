@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::log::{LogConfig, LogFormat};
+use crate::log_writer::LogWriter;
 
 /// Starts the log, and returns what changes its level later.
 ///
@@ -17,14 +18,14 @@ use crate::log::{LogConfig, LogFormat};
 /// [`LogError`] when the process has a log already.
 pub fn init(config: LogConfig) -> Result<LogLevelHandle, LogError> {
     let (level, handle) = reload::Layer::new(LevelFilter::from(config.level));
-    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
+    // The journal adds the time by itself; see systemd.exec(5), $JOURNAL_STREAM.
+    let has_time = config.format == LogFormat::Json || std::env::var_os("JOURNAL_STREAM").is_none();
+    let writer = LogWriter::new(io::stderr(), config.format, has_time);
+    let lines = fmt::layer().with_writer(writer).with_target(false);
     let lines: Box<dyn Layer<_> + Send + Sync> = match config.format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        // The journal adds the time by itself; see systemd.exec(5), $JOURNAL_STREAM.
-        LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
-            lines.with_ansi(false).without_time().boxed()
-        }
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Text if has_time => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => lines.with_ansi(false).without_time().boxed(),
     };
     tracing_subscriber::registry().with(level).with(lines).try_init().map_err(|_| LogError)?;
     Ok(LogLevelHandle(handle))

@@ -1,7 +1,7 @@
 //! AF_VSOCK sockets, created and configured before they listen or connect; see vsock(7).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::libc;
@@ -10,11 +10,12 @@ use nix::sys::socket::setsockopt;
 use nix::sys::time::TimeVal;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio_vsock::{VsockAddr, VsockStream};
+use thiserror::Error;
 
+use crate::connect;
 use crate::endpoint::{Cid, VsockPort};
+use crate::kernel::loses_vsock_data;
+use crate::stream::{Kind, Stream};
 
 /// The most that one write hands to the kernel, in bytes.
 ///
@@ -24,9 +25,16 @@ pub const MAX_WRITE: usize = 31 * 1024;
 
 /// The receive window of one connection, in bytes.
 ///
-/// Throughput grows with it, and with 256 KiB, the default, Linux 6.12.92 and later lose data
-/// when a reader stalls while small packets arrive.
+/// Throughput grows with it. A sender's own window bounds what it has on its way, too, in kernels
+/// of 2026 and later.
 pub const BUFFER_SIZE: u64 = 1 << 20;
+
+/// The receive window of a connection whose reader stalls, where [`loses_vsock_data`], in bytes.
+///
+/// Such a kernel has room for one packet in 576 bytes. The smallest that it does not merge have 65
+/// bytes, so any packets that a sender with [`BUFFER_SIZE`] may have on their way fit into nine
+/// times as much. Both ends cannot have it from the start: then the sender may send as much more.
+const STALLED_BUFFER_SIZE: u64 = 9 * BUFFER_SIZE;
 
 /// Listens on a port.
 ///
@@ -34,48 +42,31 @@ pub const BUFFER_SIZE: u64 = 1 << 20;
 ///
 /// What socket(2), bind(2) and listen(2) answer: ENODEV or EAFNOSUPPORT where the machine has no
 /// vsock, EADDRNOTAVAIL for a CID that is not its own, EACCES below port 1024.
-pub fn listen(cid: Cid, port: VsockPort, backlog: i32) -> io::Result<VsockListener> {
+pub(crate) fn listen(cid: Cid, port: VsockPort, backlog: i32) -> io::Result<Socket> {
     let socket = socket()?;
     socket.bind(&SockAddr::vsock(cid.get(), port.get()))?;
     socket.listen(backlog)?;
-    #[expect(deprecated, reason = "unsound only for a type that may close its descriptor early")]
-    let socket = AsyncFd::with_interest(OwnedFd::from(socket).into(), Interest::READABLE)?;
-    Ok(VsockListener(socket))
+    Ok(socket)
 }
 
-/// A socket that accepts connections.
-#[derive(Debug)]
-pub struct VsockListener(AsyncFd<::vsock::VsockListener>);
-
-impl VsockListener {
-    /// Takes the next connection.
-    ///
-    /// # Errors
-    ///
-    /// What accept(2) answers.
-    pub async fn accept(&self) -> io::Result<(VsockStream, VsockAddr)> {
-        loop {
-            let mut queue = self.0.readable().await?;
-            if let Ok(accepted) = queue.try_io(|socket| accept_queued(socket.get_ref())) {
-                let (stream, address) = accepted?;
-                return Ok((VsockStream::new(stream)?, address));
-            }
-        }
-    }
-}
-
-/// Asks first whether there is a connection: where there is none, accept(2) puts the thread to
-/// sleep until the next tick of the kernel's clock, also for a socket that does not block
+/// Takes the next connection that is queued, and says who connected: CID and port.
+///
+/// Asks first whether there is one: where there is none, accept(2) puts the thread to sleep until
+/// the next tick of the kernel's clock, also for a socket that does not block
 /// (`schedule_timeout(0)` in `vsock_accept`). Every tunnel of this thread would stand still for up
 /// to 4 ms with each connection.
-fn accept_queued(
-    listener: &::vsock::VsockListener,
-) -> io::Result<(::vsock::VsockStream, VsockAddr)> {
+///
+/// # Errors
+///
+/// What accept(2) answers.
+pub(crate) fn accept_queued(listener: &Socket) -> io::Result<(Socket, Cid, u32)> {
     let mut queue = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut queue, PollTimeout::ZERO)? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
-        _ => listener.accept(),
+    if poll(&mut queue, PollTimeout::ZERO)? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
     }
+    let (socket, address) = listener.accept()?;
+    let (cid, port) = address.as_vsock_address().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((socket, Cid::new(cid), port))
 }
 
 /// Connects, within `timeout`.
@@ -84,22 +75,42 @@ fn accept_queued(
 ///
 /// Whatever connect(2) answers. ECONNRESET (no listener), ETIMEDOUT (no such CID) and ENODEV all
 /// mean that the peer is not ready yet.
-pub async fn connect(cid: Cid, port: VsockPort, timeout: Duration) -> io::Result<VsockStream> {
+pub async fn connect(cid: Cid, port: VsockPort, timeout: Duration) -> io::Result<Stream> {
     let socket = socket()?;
     set_connect_timeout(&socket, timeout)?;
-    match socket.connect(&SockAddr::vsock(cid.get(), port.get())) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-        _ => {}
+    connect::begin(&socket, &SockAddr::vsock(cid.get(), port.get()))?;
+    Stream::connecting(socket.into(), Kind::Vsock).await
+}
+
+/// Keeps what arrives from being lost while nobody reads; see [`STALLED_BUFFER_SIZE`].
+pub(crate) fn brace_for_stall(socket: &impl AsFd) {
+    if loses_vsock_data()
+        && let Err(error) = set_buffer_size(socket, STALLED_BUFFER_SIZE)
+    {
+        tracing::warn!(%error, "failed to widen the receive window of a vsock connection");
     }
-    let mut stream = VsockStream::new(OwnedFd::from(socket).into())?;
-    let probe = std::future::poll_fn(|cx| {
-        // Ready once the kernel says that the socket is connected, or never will be.
-        tokio::io::AsyncWrite::poll_write(std::pin::Pin::new(&mut stream), cx, &[])
-    })
-    .await;
-    match socket2::SockRef::from(&stream).take_error()? {
-        Some(error) => Err(error),
-        None => probe.map(|_| stream),
+}
+
+/// Data that the kernel has lost. What it had not lost was read before.
+#[derive(Debug, Error)]
+#[error(
+    "the kernel lost vsock data, since packets came faster than they were read: \
+     a bug of Linux 6.12.92 to 6.12.100"
+)]
+pub(crate) struct LostData(#[source] io::Error);
+
+impl LostData {
+    /// Names the bug that an error of a read shows, if it shows one.
+    pub(crate) fn name(error: io::Error) -> io::Error {
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => io::Error::other(Self(error)),
+            _ => error,
+        }
+    }
+
+    /// Whether an error is one that [`Self::name`] has named.
+    pub(crate) fn is_named_by(error: &io::Error) -> bool {
+        matches!(error.get_ref(), Some(inner) if inner.is::<Self>())
     }
 }
 
@@ -111,10 +122,15 @@ pub fn local_cid() -> Option<Cid> {
 
 fn socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking(), None)?;
-    // The maximum first: the kernel clamps the size to it. Accepted sockets inherit both.
-    setsockopt(&socket, BufferMaxSize, &BUFFER_SIZE)?;
-    setsockopt(&socket, BufferSize, &BUFFER_SIZE)?;
+    // Accepted sockets inherit it.
+    set_buffer_size(&socket, BUFFER_SIZE)?;
     Ok(socket)
+}
+
+fn set_buffer_size(socket: &impl AsFd, bytes: u64) -> io::Result<()> {
+    // The maximum first: the kernel clamps the size to it.
+    setsockopt(socket, BufferMaxSize, &bytes)?;
+    Ok(setsockopt(socket, BufferSize, &bytes)?)
 }
 
 fn set_connect_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tunnel::buffer::Buffer;
-use tunnel::notices::{BYE, PING, PONG, RETIRING, Session};
+use tunnel::notices::{BYE, ENDED, PING, PONG, RETIRING, Session};
 use tunnel::relay::{Outcome, Relay, Side, Summary, Timeouts};
 use tunnel::stream::Stream;
 
@@ -34,7 +34,8 @@ async fn near() -> Near {
     let (upstream, far) = UnixStream::pair().unwrap();
     let session = Arc::default();
     let words = connect(&session);
-    let relay = Relay::new(Stream::Tcp(accepted), Stream::Unix(upstream));
+    let relay =
+        Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(upstream).unwrap());
     let relay = start(relay, Side::Upstream, &session);
     Near { client, far, words, session, relay }
 }
@@ -47,7 +48,9 @@ fn connect(session: &Arc<Session>) -> UnixStream {
 
 fn serve(session: &Arc<Session>, stream: UnixStream) {
     let session = Arc::clone(session);
-    tokio::spawn(async move { session.serve(Stream::Unix(stream), Buffer::take()).await });
+    tokio::spawn(
+        async move { session.serve(Stream::try_from(stream).unwrap(), Buffer::take()).await },
+    );
 }
 
 fn start(mut relay: Relay, side: Side, session: &Arc<Session>) -> JoinHandle<Summary<()>> {
@@ -63,7 +66,6 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (near, _) = listener.accept().await.unwrap();
-    tunnel::tcp::set_upstream_options(&near);
     (client, near)
 }
 
@@ -99,8 +101,8 @@ async fn an_abort_reaches_a_client_that_has_half_closed_at_once() {
         let (near, far) = UnixStream::pair().unwrap();
         let sessions = [Arc::default(), Arc::default()];
         serve(&sessions[0], connect(&sessions[1]));
-        let near = Relay::new(Stream::Tcp(accepted), Stream::Unix(near));
-        let far = Relay::new(Stream::Unix(far), Stream::Tcp(dialled));
+        let near = Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(near).unwrap());
+        let far = Relay::new(Stream::try_from(far).unwrap(), Stream::try_from(dialled).unwrap());
         let near = start(near, Side::Upstream, &sessions[0]);
         let far = start(far, Side::Client, &sessions[1]);
 
@@ -148,7 +150,7 @@ async fn what_was_sent_before_an_abort_is_delivered_though_the_notice_overtakes_
     let mut notice = Buffer::take();
     notice.put(&NUMBER.to_be_bytes());
     let (own, _other) = UnixStream::pair().unwrap();
-    tokio::spawn(async move { session.serve(Stream::Unix(own), notice).await });
+    tokio::spawn(async move { session.serve(Stream::try_from(own).unwrap(), notice).await });
     let (received, end) = read_all(&mut client).await;
     assert!(received == b"half" && end.is_err());
     assert!(matches!(soon(relay).await.unwrap().outcome, Outcome::Aborted(Side::Upstream, _)));
@@ -175,7 +177,7 @@ async fn a_slow_client_gets_what_was_sent_before_an_abort() {
 #[tokio::test]
 async fn words_that_name_no_tunnel_change_nothing() {
     let Near { client: _client, mut words, relay, session, far: _far } = near().await;
-    assert!(session.register(NUMBER).is_none() && session.register(BYE).is_none());
+    assert!(session.register(NUMBER).is_none() && session.register(ENDED).is_none());
     let mut random = fastrand::Rng::with_seed(1);
     let mut garbage = vec![0; 4 << 20];
     random.fill(&mut garbage);
@@ -251,6 +253,36 @@ async fn an_end_that_may_be_a_kill_is_delivered_once_the_other_process_has_answe
         }
         assert_eq!(read_all(&mut client).await.1.is_ok(), lives);
     }
+}
+
+#[tokio::test]
+async fn an_end_that_is_announced_needs_no_question() {
+    let Near { mut client, mut far, mut words, relay, session: _session } = near().await;
+    client.shutdown().await.unwrap();
+    assert!(read_all(&mut far).await.0.is_empty());
+    far.write_all(b"reply").await.unwrap();
+    say(&mut words, NUMBER | ENDED).await;
+    understood(&mut words).await;
+    drop(far);
+    let (reply, end) = read_all(&mut client).await;
+    assert!(reply == b"reply" && end.is_ok());
+    assert!(matches!(soon(relay).await.unwrap().outcome, Outcome::Finished));
+    say(&mut words, PING).await;
+    assert_eq!(hear(&mut words).await, PONG);
+}
+
+#[tokio::test]
+async fn whoever_has_half_closed_is_told_of_a_clean_end_before_it_comes() {
+    let Near { mut client, mut far, words, session: _session, relay: _relay } = near().await;
+    far.shutdown().await.unwrap();
+    assert!(read_all(&mut client).await.0.is_empty());
+    client.write_all(b"request").await.unwrap();
+    client.shutdown().await.unwrap();
+    far.read_exact(&mut [0; 7]).await.unwrap();
+    assert_eq!(soon(far.read(&mut [0])).await.unwrap(), 0);
+    let mut word = [0; 8];
+    assert_eq!(words.try_read(&mut word).unwrap(), 8);
+    assert_eq!(u64::from_be_bytes(word), NUMBER | ENDED);
 }
 
 #[tokio::test]

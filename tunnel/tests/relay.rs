@@ -16,13 +16,14 @@ use tunnel::head_reader::HeadError;
 use tunnel::relay::{Outcome, Relay, Side, Summary, Timeouts};
 use tunnel::stream::Stream;
 
+const HOUR: Duration = Duration::from_secs(3600);
 const TIMEOUTS: Timeouts = Timeouts { idle: None, half_close: Duration::from_secs(5) };
 
 /// A TCP client, and a Unix socket in vsock's place, with a relay between them.
 async fn tunnel(timeouts: Timeouts) -> (TcpStream, UnixStream, Running) {
     let (client, near) = tcp_pair().await;
     let (far, upstream) = UnixStream::pair().unwrap();
-    let relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
     (client, upstream, start(relay, timeouts))
 }
 
@@ -39,7 +40,6 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (near, _) = listener.accept().await.unwrap();
-    tunnel::tcp::set_upstream_options(&near);
     (client, near)
 }
 
@@ -170,7 +170,7 @@ async fn a_reset_by_the_client_reaches_upstream_as_an_abort() {
     let summary = end_of(relay).await;
     assert!(matches!(summary.outcome, Outcome::Aborted(Side::Client, _)), "{summary:?}");
     assert_eq!((summary.sent, summary.received), (3, 0));
-    let stream = Stream::Unix(upstream);
+    let stream = Stream::try_from(upstream).unwrap();
     assert!(stream.was_aborted());
 }
 
@@ -261,7 +261,10 @@ async fn a_half_close_that_crosses_an_abort_does_not_make_it_clean() {
     let (far, upstream) = UnixStream::pair().unwrap();
     drop(upstream);
     client.shutdown().await.unwrap();
-    let relay = start(Relay::new(Stream::Tcp(near), Stream::Unix(far)), TIMEOUTS);
+    let relay = start(
+        Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap()),
+        TIMEOUTS,
+    );
     assert!(read_all(&mut client).await.1.is_err());
     let summary = end_of(relay).await;
     assert!(matches!(summary.outcome, Outcome::Aborted(Side::Upstream, _)), "{summary:?}");
@@ -274,7 +277,7 @@ async fn an_abort_that_crosses_a_half_close_does_not_look_clean() {
     upstream.write_all(b"abc").await.unwrap();
     upstream.shutdown().await.unwrap();
     reset(client);
-    let relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
     let (summary, _lingering) = relay.run(TIMEOUTS, pending::<()>()).await;
     assert!(matches!(summary.outcome, Outcome::Aborted(Side::Client, _)), "{summary:?}");
     let read = timeout(TIMEOUTS.half_close, upstream.read(&mut [0])).await;
@@ -285,7 +288,7 @@ async fn an_abort_that_crosses_a_half_close_does_not_look_clean() {
 async fn a_tunnel_can_be_told_to_stop() {
     let (mut client, near) = tcp_pair().await;
     let (far, _upstream) = UnixStream::pair().unwrap();
-    let relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
     let (summary, lingering) = relay.run(TIMEOUTS, std::future::ready("policy")).await;
     lingering.closed().await;
     assert!(matches!(summary.outcome, Outcome::Stopped("policy")));
@@ -296,7 +299,7 @@ async fn a_tunnel_can_be_told_to_stop() {
 async fn the_clients_first_bytes_do_not_wait_for_the_answer() {
     let (mut client, near) = tcp_pair().await;
     let (far, mut upstream) = UnixStream::pair().unwrap();
-    let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let mut relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
     let mut request = Buffer::take();
     request.put(b"CONNECT\n");
     relay.send_first(request, 8);
@@ -323,11 +326,49 @@ async fn the_clients_first_bytes_do_not_wait_for_the_answer() {
     assert_eq!((summary.sent, summary.received), (5, 5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_held_goes_with_the_first_bytes_from_upstream() {
+    let (mut client, mut upstream, relay) = held(HOUR).await;
+    assert!(timeout(HOUR / 2, client.read(&mut [0])).await.is_err());
+    upstream.write_all(b"reply").await.unwrap();
+    let mut piece = [0; 64];
+    let n = client.read(&mut piece).await.unwrap();
+    assert_eq!(&piece[..n], b"OK\nreply");
+    upstream.shutdown().await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(end_of(relay).await.received, 5);
+}
+
+#[tokio::test]
+async fn an_answer_is_held_no_longer_than_it_may_be() {
+    let (mut client, _upstream, _relay) = held(Duration::from_millis(1)).await;
+    client.read_exact(&mut [0; 3]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_held_is_not_lost_when_upstream_ends_at_once() {
+    let (mut client, mut upstream, _relay) = held(HOUR).await;
+    upstream.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await.0, b"OK\n");
+}
+
+/// A client on a Unix socket, its upstream, and a relay that holds `OK` back for `limit`.
+async fn held(limit: Duration) -> (UnixStream, TcpStream, Running) {
+    let (client, near) = UnixStream::pair().unwrap();
+    let (upstream, far) = tcp_pair().await;
+    let mut relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
+    let mut answer = Buffer::take();
+    answer.put(b"OK\n");
+    relay.receive_first(answer, 3);
+    relay.hold_received(limit);
+    (client, upstream, start(relay, TIMEOUTS))
+}
+
 #[tokio::test]
 async fn an_answer_that_never_ends_is_an_error() {
     let (_client, near) = tcp_pair().await;
     let (far, upstream) = UnixStream::pair().unwrap();
-    let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let mut relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
     drop(upstream);
     let error = relay.open(first_line).await.unwrap_err();
     assert!(matches!(error, HeadError::Stream(_)), "{error:?}");
@@ -337,7 +378,7 @@ async fn an_answer_that_never_ends_is_an_error() {
 async fn a_client_that_fails_during_the_head_does_not_look_clean_to_upstream() {
     let (client, near) = tcp_pair().await;
     let (far, mut upstream) = UnixStream::pair().unwrap();
-    let mut relay = Relay::new(Stream::Tcp(near), Stream::Unix(far));
+    let mut relay = Relay::new(Stream::try_from(near).unwrap(), Stream::try_from(far).unwrap());
     reset(client);
     upstream.write_all(b"OK\n").await.unwrap();
     upstream.shutdown().await.unwrap();

@@ -7,7 +7,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tunnel::connect::connect;
 use tunnel::endpoint::Endpoint;
-use tunnel::stream::Stream;
 
 use super::EXCHANGE_TIMEOUT;
 
@@ -21,13 +20,7 @@ pub async fn fetch(endpoint: &Endpoint, path: &str) -> Result<String, FetchError
     let stream = connect(endpoint, EXCHANGE_TIMEOUT)
         .await
         .map_err(|source| FetchError::Connect { endpoint: endpoint.clone(), source })?;
-    let answer = timeout(EXCHANGE_TIMEOUT, async {
-        match stream {
-            Stream::Tcp(stream) => exchange(stream, path).await,
-            Stream::Unix(stream) => exchange(stream, path).await,
-            Stream::Vsock(stream) => exchange(stream, path).await,
-        }
-    });
+    let answer = timeout(EXCHANGE_TIMEOUT, async { exchange(stream, path).await });
     let answer = answer.await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
     page(&answer.map_err(failed)?).ok_or_else(|| FetchError::Strange(endpoint.clone()))
 }

@@ -91,7 +91,8 @@ fn in_pieces(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let read = runtime.expect("a runtime").block_on(async {
         let (mut peer, stream) = UnixStream::pair().expect("a pair");
-        let (mut stream, mut reader) = (Stream::Unix(stream), HeadReader::default());
+        let (mut stream, mut reader) =
+            (Stream::try_from(stream).expect("a stream"), HeadReader::default());
         loop {
             let (piece, rest) = left.split_at(left.len().min(1 + sizes.below(PIECE)));
             left = rest;

@@ -1,26 +1,15 @@
 //! The relay between two ends that do what bytes say.
 
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#[path = "../../../tunnel/tests/scripts/bytes.rs"]
-mod bytes;
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#[path = "../../../tunnel/tests/scripts/end.rs"]
-mod end;
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #[path = "../../../tunnel/tests/scripts/perform.rs"]
 mod perform;
-#[expect(dead_code, reason = "here nothing is random")]
-#[path = "../../../tunnel/tests/scripts/script.rs"]
-mod script;
-#[expect(dead_code, reason = "what may cross between two proxies does not in one")]
-#[path = "../../../tunnel/tests/scripts/verdict.rs"]
-mod verdict;
 
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::Builder;
 
-use self::script::{Choices, Script};
 use super::cursor::Cursor;
+use crate::scripts::script::{Choices, Script};
+use crate::scripts::{bytes, end, script, verdict};
 
 /// The promises of the relay hold, of its random scripts as of those that somebody looked for.
 pub fn relay(data: &[u8]) {

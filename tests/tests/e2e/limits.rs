@@ -1,15 +1,15 @@
 //! Everything is bounded, and what is refused costs nobody else anything.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::patience::{is_emulated, patience, scaled};
 use tests::peers::{
-    accept, assert_connect_resets, assert_reset, bounded, connect, is_readable_within, listen,
-    ping, raise_descriptor_limit, read_exactly, read_to_end, reset,
+    accept, assert_connect_resets, assert_reset, bounded, connect, connections, is_readable_within,
+    listen, ping, raise_descriptor_limit, read_exactly, read_to_end, reset,
 };
 use tests::process::{Process, has};
 use tests::proxies::Outproxy;
@@ -35,9 +35,9 @@ fn idle_connections_block_nobody(world: &World) {
     raise_descriptor_limit();
     for address in [HSM, RAW] {
         let listener = listen(address);
-        let mut idle = connections(world, address, &listener, 4);
+        let mut idle = connections(&world.enclave, address, &listener, 4);
         ping(&mut connect(&world.enclave, address), &mut accept(&listener));
-        idle.extend(connections(world, address, &listener, scaled(2000) - 4));
+        idle.extend(connections(&world.enclave, address, &listener, scaled(2000) - 4));
         ping(&mut connect(&world.enclave, address), &mut accept(&listener));
     }
 }
@@ -47,7 +47,7 @@ fn four_thousand_connections_at_once(world: &World) {
     let _tunnel = world.tunnel_with("max-connections = 4096", "max-connections = 4096");
     raise_descriptor_limit();
     let listener = listen(HSM);
-    let mut all = connections(world, HSM, &listener, count);
+    let mut all = connections(&world.enclave, HSM, &listener, count);
     assert_eq!(all.len(), count);
     for (client, upstream) in &mut all {
         ping(client, upstream);
@@ -57,7 +57,7 @@ fn four_thousand_connections_at_once(world: &World) {
 fn one_connection_too_many_is_refused_with_a_reason(world: &World) {
     let tunnel = world.tunnel_with("max-connections = 3", "max-connections = 4");
     let listener = listen(HSM);
-    let mut open = connections(world, HSM, &listener, 3);
+    let mut open = connections(&world.enclave, HSM, &listener, 3);
     assert_connect_resets(&world.enclave, HSM);
     let line = tunnel.outproxy.line("the refusal", has("outcome", "limit"));
     assert_eq!(line["reason"], "all of `max-connections` are open");
@@ -78,7 +78,7 @@ fn a_rule_bounds_its_own_connections(world: &World) {
     let outproxy = world.outproxy(&config);
     let _inproxy = world.inproxy(&world.inproxy_config(""));
     let listener = listen(HSM);
-    let _first = connections(world, HSM, &listener, 1);
+    let _first = connections(&world.enclave, HSM, &listener, 1);
     assert_connect_resets(&world.enclave, HSM);
     let line = outproxy.line("the refusal", has("outcome", "limit"));
     assert!(line["reason"].as_str().unwrap().contains("`hsm`"), "{line}");
@@ -147,7 +147,8 @@ fn a_client_that_says_nothing_is_sent_away(world: &World) {
 fn an_idle_connection_ends_in_a_reset(world: &World) {
     let tunnel = world.tunnel_with("idle-timeout = '200ms'", "");
     let listener = listen(HSM);
-    let [(mut client, mut upstream)] = connections(world, HSM, &listener, 1).try_into().unwrap();
+    let [(mut client, mut upstream)] =
+        connections(&world.enclave, HSM, &listener, 1).try_into().unwrap();
     assert_reset(&mut client);
     assert_reset(&mut upstream);
     tunnel.outproxy.line("its end", has("outcome", "idle-timeout"));
@@ -156,7 +157,8 @@ fn an_idle_connection_ends_in_a_reset(world: &World) {
 fn a_half_closed_connection_ends_in_a_reset(world: &World) {
     let tunnel = world.tunnel_with("", "half-close-timeout = '200ms'");
     let listener = listen(HSM);
-    let [(mut client, mut upstream)] = connections(world, HSM, &listener, 1).try_into().unwrap();
+    let [(mut client, mut upstream)] =
+        connections(&world.enclave, HSM, &listener, 1).try_into().unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(&mut upstream), (vec![], None));
     assert_reset(&mut client);
@@ -172,9 +174,9 @@ fn an_idle_tunnel_takes_little_memory(world: &World) {
     let step = 1000;
     let listener = listen(HSM);
     // No warming up with as many: the allocator would keep what it got and hide what they take.
-    let mut open = connections(world, HSM, &listener, step);
+    let mut open = connections(&world.enclave, HSM, &listener, step);
     let before = memory(&tunnel);
-    open.extend(connections(world, HSM, &listener, step));
+    open.extend(connections(&world.enclave, HSM, &listener, step));
     let after = memory(&tunnel);
     for (name, (before, after)) in ["outproxy", "inproxy"].iter().zip(before.into_iter().zip(after))
     {
@@ -193,7 +195,7 @@ fn after_quiet_everything_is_given_back(world: &World) {
     let before = proxies.map(Process::descriptors);
     let count = scaled(2000);
     let burst = |earlier| {
-        let mut open = connections(world, HSM, &listener, count);
+        let mut open = connections(&world.enclave, HSM, &listener, count);
         for (client, upstream) in &mut open {
             client.write_all(&[7; 10_000]).unwrap();
             read_exactly(upstream, 10_000);
@@ -215,23 +217,6 @@ fn after_quiet_everything_is_given_back(world: &World) {
         let most = 2048 * count as u64;
         assert!(grown <= most, "{grown} bytes are kept of a burst; {one}, {two}, {three}");
     }
-}
-
-fn connections(
-    world: &World,
-    address: SocketAddr,
-    listener: &TcpListener,
-    count: usize,
-) -> Vec<(TcpStream, TcpStream)> {
-    world.enclave.run(|| {
-        let connect = |_| {
-            let mut client = bounded(TcpStream::connect(address).unwrap());
-            let mut upstream = accept(listener);
-            ping(&mut client, &mut upstream);
-            (client, upstream)
-        };
-        (0..count).map(connect).collect()
-    })
 }
 
 fn memory(tunnel: &Tunnel) -> [u64; 2] {

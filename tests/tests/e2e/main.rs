@@ -5,6 +5,7 @@
 mod application;
 mod config;
 mod enclave;
+mod facts;
 mod hsm;
 mod limits;
 mod outage;
@@ -35,6 +36,11 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("application", application::ALL),
     ("config", config::ALL),
     ("enclave", enclave::ALL),
+    (FACTS, facts::buffers::ALL),
+    (FACTS, facts::closing::ALL),
+    (FACTS, facts::connecting::ALL),
+    (FACTS, facts::proxies::ALL),
+    (FACTS, facts::stalls::ALL),
     ("hsm", hsm::ALL),
     ("limits", limits::ALL),
     ("outage", outage::ALL),
@@ -43,6 +49,9 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("reload", reload::ALL),
     ("scripts", scripts::ALL),
 ];
+
+/// What is true of AF_VSOCK only.
+const FACTS: &str = "facts";
 
 /// Where each instruction is emulated these would take too long. What matters there, AF_VSOCK, has
 /// its part in the others.
@@ -60,7 +69,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let trial = |(name, _): (String, _)| {
-        let is_ignored = is_emulated() && NATIVE.contains(&name.as_str());
+        let is_ignored =
+            if is_emulated() { NATIVE.contains(&name.as_str()) } else { name.starts_with(FACTS) };
         Trial::test(name.clone(), move || run(&name)).with_ignored_flag(is_ignored)
     };
     libtest_mimic::run(&Arguments::from_args(), all().map(trial).collect()).exit_code()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::task::{Context, Waker};
 
-use super::{BYE, PING, PONG, RETIRING, Wire};
+use super::{BYE, ENDED, PING, PONG, RETIRING, Wire};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -116,6 +116,7 @@ impl State {
             }
             RETIRING => self.over = true,
             BYE => return true,
+            word if word & ENDED != 0 => self.decide(word & !ENDED, Fate::Trusted),
             number => self.decide(number, Fate::Aborted),
         }
         false

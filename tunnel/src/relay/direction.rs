@@ -1,7 +1,11 @@
 //! One direction of a relay.
 
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
 
 use crate::buffer::Buffer;
 use crate::notices::Tunnel;
@@ -16,6 +20,9 @@ pub(super) struct Direction {
     /// For how many reads more to use a pipe, unless one of them is large again.
     pipes: u8,
     spliced: bool,
+    /// Until when what waits is held back, unless more comes.
+    held: Option<Pin<Box<Sleep>>>,
+    stalled: bool,
     moved: u64,
     overhead: u64,
 }
@@ -27,6 +34,13 @@ enum Waiting {
     Pipe(Pipe),
 }
 
+/// Where the other proxy is, and what it says beside the stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TunnelAt<'a> {
+    Receiver(&'a Tunnel),
+    Sender(&'a Tunnel),
+}
+
 #[derive(Debug, Default)]
 enum State {
     /// The receiver takes nothing any more.
@@ -35,6 +49,8 @@ enum State {
     Done,
     /// The sender is done; what waits is still to be delivered, and then the end of the stream.
     Ended,
+    /// Besides, the receiver was told that the end is a clean one.
+    Announced,
     /// Bytes may come.
     #[default]
     Open,
@@ -45,6 +61,11 @@ impl Direction {
     pub(super) fn put_first(&mut self, first: Buffer, overhead: usize) {
         self.overhead += overhead as u64;
         self.waiting = (!first.is_empty()).then_some(Waiting::Buffer(first));
+    }
+
+    /// Delivers what was put first together with what the sender says, or after `limit`.
+    pub(super) fn hold(&mut self, limit: Duration) {
+        self.held = self.waiting.is_some().then(|| Box::pin(sleep(limit)));
     }
 
     /// Bytes that the receiver took.
@@ -69,7 +90,7 @@ impl Direction {
 
     /// Whether the sender's end of the stream was read.
     pub(super) fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended | State::Done)
+        matches!(self.state, State::Announced | State::Ended | State::Done)
     }
 
     /// Whether the receiver was told of the end of the stream.
@@ -81,44 +102,69 @@ impl Direction {
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         match &mut self.state {
             State::Broken(error) => error.take(),
-            State::Done | State::Ended | State::Open => None,
+            State::Announced | State::Done | State::Ended | State::Open => None,
         }
     }
 
     /// Moves what can be moved. Ready when this direction is over, and ever after; an error is the
-    /// sender's. `reverse` is the direction that brings bytes to the sender, and `tunnel` tells
-    /// more of a sender that is the other proxy.
+    /// sender's. `reverse` is the direction that brings bytes to the sender, and `tunnel` leads to
+    /// the other proxy.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         reverse: &Self,
-        tunnel: Option<&Tunnel>,
+        tunnel: Option<TunnelAt<'_>>,
     ) -> Poll<io::Result<()>> {
         loop {
             if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
-            if let Err(error) = ready!(self.poll_deliver(cx, to)) {
+            ready!(self.poll_held(cx, from))?;
+            let Poll::Ready(delivered) = self.poll_deliver(cx, to) else {
+                if !self.stalled {
+                    self.stalled = true;
+                    from.brace_for_stall();
+                }
+                return Poll::Pending;
+            };
+            if let Err(error) = delivered {
                 self.waiting = None;
                 self.state = State::Broken(Some(error));
                 continue;
             }
-            if let State::Ended = self.state {
-                // The kernel does not tell a sender that has half-closed from one that was killed,
+            if let State::Announced | State::Ended = self.state {
+                // The kernel does not tell a peer that has half-closed from one that was killed,
                 // once it was told of an end itself.
-                if let Some(tunnel) = tunnel
-                    && reverse.is_done()
-                {
-                    ready!(tunnel.poll_alive());
+                match tunnel {
+                    Some(TunnelAt::Sender(tunnel)) if reverse.is_done() => {
+                        ready!(tunnel.poll_alive());
+                    }
+                    Some(TunnelAt::Receiver(tunnel))
+                        if reverse.has_ended()
+                            && matches!(self.state, State::Ended)
+                            && tunnel.notify_ended() =>
+                    {
+                        // The word is to be there before the end is, or the receiver would ask.
+                        self.state = State::Announced;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Some(_) | None => {}
                 }
                 // Afterwards its full close would pass for the end of the other direction.
                 if !reverse.has_ended() && to.was_aborted() {
                     self.state = State::Broken(Some(io::ErrorKind::ConnectionAborted.into()));
                     continue;
                 }
-                self.state = match to.shutdown_write() {
+                // The last end comes with the close.
+                let shut_down = if reverse.is_done() && to.closes_as_it_ends() {
+                    Ok(())
+                } else {
+                    to.shutdown_write()
+                };
+                self.state = match shut_down {
                     Ok(()) => State::Done,
                     Err(error) => State::Broken(Some(error)),
                 };
@@ -144,9 +190,10 @@ impl Direction {
         if self.pipes > 0
             && let Some(mut pipe) = Pipe::take()
         {
+            // Even if nothing comes: it goes back to the pool.
+            self.spliced = true;
             let n = ready!(from.poll_fill(cx, &mut pipe))?;
             self.pipes = if n >= BULK { PIPES } else { self.pipes - 1 };
-            self.spliced = true;
             self.waiting = (n > 0).then_some(Waiting::Pipe(pipe));
             return Poll::Ready(Ok(n));
         }
@@ -155,6 +202,24 @@ impl Direction {
         self.pipes = if n >= BULK && from.can_splice(to) { PIPES } else { 0 };
         self.waiting = (n > 0).then_some(Waiting::Buffer(buffer));
         Poll::Ready(Ok(n))
+    }
+
+    /// Ready once nothing is held back.
+    fn poll_held(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<io::Result<()>> {
+        if let (Some(limit), Some(Waiting::Buffer(held))) = (&mut self.held, &mut self.waiting) {
+            let mut buffer = Buffer::take();
+            buffer.put(held.filled());
+            match from.poll_read(cx, &mut buffer) {
+                Poll::Ready(read) => {
+                    // Were it the end of the stream, it would be read again.
+                    read?;
+                    *held = buffer;
+                }
+                Poll::Pending => ready!(limit.as_mut().poll(cx)),
+            }
+        }
+        self.held = None;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
@@ -182,7 +247,7 @@ impl Direction {
             State::Broken(_) => true,
             // A peer that was told of the end may close both ways.
             State::Done => false,
-            State::Ended | State::Open => receiver.was_aborted(),
+            State::Announced | State::Ended | State::Open => receiver.was_aborted(),
         }
     }
 }
@@ -202,3 +267,29 @@ const BULK: usize = 32 * 1024;
 
 /// What comes in bulk comes in pieces of all sizes: one small piece is no end of it.
 const PIPES: u8 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_pipe_that_nothing_came_through_is_closed_with_its_tunnel() {
+        let [(mut sender, from), (to, _receiver)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+        sender.write_all(&[7; BULK]).await.unwrap();
+        let [mut from, mut to] = [from, to].map(|socket| Stream::try_from(socket).unwrap());
+        let (mut direction, reverse) = (Direction::default(), Direction::default());
+        // Once the bulk is delivered it waits for more.
+        poll_fn(|cx| {
+            let moved = direction.poll(cx, &mut from, &mut to, &reverse, None);
+            assert!(moved.is_pending());
+            if direction.moved() < BULK as u64 { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        assert_eq!(pipe::pooled(), 1);
+        drop(direction);
+        assert_eq!(pipe::pooled(), 0);
+    }
+}

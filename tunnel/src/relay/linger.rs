@@ -1,20 +1,20 @@
 //! Streams that cannot be closed yet after an abort.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use super::direction::Direction;
 use super::{Relay, Side};
 use crate::buffer::Buffer;
-use crate::stream::Stream;
+use crate::stream::{Kind, Stream};
 use crate::vsock::BUFFER_SIZE;
+use crate::watch::watch;
 
 /// Streams that are still open after an abort.
 ///
@@ -50,8 +50,24 @@ impl Lingering {
         }
     }
 
+    /// Aborts a stream of which nothing was relayed. If it must linger it does, for `limit` at the
+    /// most.
+    #[must_use]
+    pub fn abort_alone(stream: Stream, limit: Duration) -> Self {
+        let nothing = Direction::default();
+        let lingers = must_linger(&stream, &nothing, &nothing);
+        Self { client: lingers.then_some(stream), upstream: None, limit }
+    }
+
     /// Closes what lingers, as soon as it can be.
     pub async fn closed(self) {
+        if self.client.is_some() || self.upstream.is_some() {
+            // Boxed, since few linger.
+            Box::pin(self.close()).await;
+        }
+    }
+
+    async fn close(self) {
         for stream in [self.client, self.upstream].into_iter().flatten() {
             // Nothing is left to report: the tunnel's outcome is known already.
             let _ = timeout(self.limit, until_closable(&stream)).await;
@@ -62,9 +78,9 @@ impl Lingering {
 /// Whether closing `stream` would look clean to a peer that must learn of an abort, or would
 /// take away what the peer is still to get.
 fn must_linger(stream: &Stream, from: &Direction, to: &Direction) -> bool {
-    match stream {
-        Stream::Tcp(_) => to.moved() > 0,
-        Stream::Unix(_) | Stream::Vsock(_) => {
+    match stream.kind() {
+        Kind::Tcp => to.moved() > 0,
+        Kind::Unix | Kind::Vsock => {
             !to.is_done() && (from.has_ended() || ends(stream)) && !stream.was_aborted()
         }
     }
@@ -85,20 +101,16 @@ fn ends(stream: &Stream) -> bool {
 }
 
 async fn until_closable(stream: &Stream) -> io::Result<()> {
-    if let Stream::Tcp(stream) = stream {
+    if stream.kind() == Kind::Tcp {
         // From now on "writable" means that nothing waits to be sent; see tcp(7).
         SockRef::from(stream).set_tcp_notsent_lowat(1)?;
     }
     // A registration of its own asks the kernel afresh; the stream's has seen it writable.
-    #[expect(deprecated, reason = "unsound only for a type that may close its descriptor early")]
-    let socket = AsyncFd::<OwnedFd>::with_interest(
-        stream.as_fd().try_clone_to_owned()?,
-        Interest::WRITABLE,
-    )?;
+    let socket = watch(stream.as_fd().try_clone_to_owned()?, Interest::WRITABLE)?;
     loop {
         // A close by the peer makes the kernel report the socket as writable once more.
         let mut guard = socket.writable().await?;
-        if matches!(stream, Stream::Tcp(_)) || stream.was_aborted() {
+        if stream.kind() == Kind::Tcp || stream.was_aborted() {
             return Ok(());
         }
         guard.clear_ready();

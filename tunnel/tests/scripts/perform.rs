@@ -100,14 +100,13 @@ async fn pair(is_tcp: bool) -> (Socket, Stream) {
         SockRef::from(&listener).set_recv_buffer_size(BUFFER).unwrap();
         let end = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (relays, _) = listener.accept().await.unwrap();
-        tunnel::tcp::set_upstream_options(&relays);
         for stream in [&end, &relays] {
             SockRef::from(stream).set_send_buffer_size(BUFFER).unwrap();
         }
-        (Socket::Tcp(end), Stream::Tcp(relays))
+        (Socket::Tcp(end), Stream::try_from(relays).unwrap())
     } else {
         let (end, relays) = UnixStream::pair().unwrap();
-        (Socket::Unix(end), Stream::Unix(relays))
+        (Socket::Unix(end), Stream::try_from(relays).unwrap())
     }
 }
 
