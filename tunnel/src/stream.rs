@@ -45,8 +45,7 @@ pub enum Kind {
 }
 
 impl Stream {
-    /// A stream over a connected socket, which need not be non-blocking unless it is spliced: all
-    /// but splice(2) says so with each call.
+    /// A stream over a connected socket that does not block.
     pub(crate) fn new(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
         Ok(Self { socket: Socket::new(socket)?, kind })
     }

@@ -65,6 +65,7 @@ pub(crate) fn accept_queued(listener: &Socket) -> io::Result<(Socket, Cid, u32)>
         return Err(io::ErrorKind::WouldBlock.into());
     }
     let (socket, address) = listener.accept()?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
     let (cid, port) = address.as_vsock_address().ok_or(io::ErrorKind::InvalidData)?;
     Ok((socket, Cid::new(cid), port))
 }

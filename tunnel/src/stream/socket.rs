@@ -40,6 +40,10 @@ impl Socket {
     }
 
     fn watching(descriptor: OwnedFd, watches_room: bool) -> io::Result<Self> {
+        debug_assert!(
+            rustix::fs::fcntl_getfl(&descriptor)?.contains(rustix::fs::OFlags::NONBLOCK),
+            "every other tunnel would wait for its calls"
+        );
         let mut socket = Self { watched: None, watches_room, descriptor };
         socket.watch()?;
         Ok(socket)
@@ -65,7 +69,7 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         let size = room.len();
         self.poll_take(cx, |socket| {
-            let (n, _) = recv(socket, &mut *room, RecvFlags::DONTWAIT)?;
+            let (n, _) = recv(socket, &mut *room, RecvFlags::empty())?;
             // Less than there is room for was all that there is.
             Ok((n, 0 < n && n < size))
         })
@@ -77,9 +81,7 @@ impl Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_give(cx, |socket| {
-            Ok(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
-        })
+        self.poll_give(cx, |socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
     }
 
     /// Calls `take` when there may be something to read. It says how much it took, and whether
