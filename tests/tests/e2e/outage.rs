@@ -50,7 +50,8 @@ fn survive(world: &World, lose: fn(&mut Vpc, usize), restore: fn(&mut Vpc, usize
         let start = Instant::now();
         lose(&mut vpc, 1);
         load.await_failure();
-        within(start, ANSWER, "an error is told");
+        // It may be that of a request which began when the one before was answered.
+        within(start, ANSWER * 2, "an error is told");
 
         restore(&mut vpc, 0);
         restore(&mut vpc, 1);
