@@ -60,10 +60,14 @@ impl Lingering {
     }
 
     /// Closes what lingers, as soon as it can be.
-    pub async fn closed(self) {
-        if self.client.is_some() || self.upstream.is_some() {
-            // Boxed, since few linger.
-            Box::pin(self.close()).await;
+    pub fn closed(self) -> impl Future<Output = ()> {
+        let lingers = self.client.is_some() || self.upstream.is_some();
+        // Boxed, since few linger, and every tunnel has a place for it.
+        let closing = lingers.then(|| Box::pin(self.close()));
+        async {
+            if let Some(closing) = closing {
+                closing.await;
+            }
         }
     }
 
