@@ -11,8 +11,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, setsockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, Type};
+use tunnel::vsock::options::{BufferMaxSize, BufferSize, ConnectTimeout};
 
 use crate::patience::patience;
 
@@ -187,33 +187,3 @@ pub fn set_connect_timeout(socket: &Socket, limit: Duration) {
     let value = TimeVal::milliseconds(milliseconds);
     setsockopt(socket, ConnectTimeout, value.as_ref()).expect("SO_VM_SOCKETS_CONNECT_TIMEOUT");
 }
-
-// linux/vm_sockets.h; the level of these options is the address family.
-const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
-const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
-const SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD: libc::c_int = 6;
-
-sockopt_impl!(
-    /// The receive window.
-    BufferSize,
-    Both,
-    libc::AF_VSOCK,
-    SO_VM_SOCKETS_BUFFER_SIZE,
-    u64
-);
-sockopt_impl!(
-    /// What the receive window may be at the most.
-    BufferMaxSize,
-    SetOnly,
-    libc::AF_VSOCK,
-    SO_VM_SOCKETS_BUFFER_MAX_SIZE,
-    u64
-);
-sockopt_impl!(
-    /// How long connect(2) waits.
-    ConnectTimeout,
-    Both,
-    libc::AF_VSOCK,
-    SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD,
-    libc::timeval
-);

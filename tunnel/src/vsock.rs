@@ -1,5 +1,7 @@
 //! AF_VSOCK sockets, created and configured before they listen or connect; see vsock(7).
 
+pub mod options;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -8,7 +10,6 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::setsockopt;
 use nix::sys::time::TimeVal;
-use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
@@ -16,6 +17,7 @@ use crate::connect;
 use crate::endpoint::{Cid, VsockPort};
 use crate::kernel::loses_vsock_data;
 use crate::stream::{Kind, Stream};
+use options::{BufferMaxSize, BufferSize, ConnectTimeout};
 
 /// The most that one write hands to the kernel, in bytes.
 ///
@@ -139,33 +141,3 @@ fn set_connect_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
     let value = TimeVal::new(micros / 1_000_000, micros % 1_000_000);
     Ok(setsockopt(socket, ConnectTimeout, value.as_ref())?)
 }
-
-// linux/vm_sockets.h; the level of these options is the address family.
-const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
-const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
-const SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD: libc::c_int = 6;
-
-sockopt_impl!(
-    /// The receive window.
-    BufferSize,
-    SetOnly,
-    libc::AF_VSOCK,
-    SO_VM_SOCKETS_BUFFER_SIZE,
-    u64
-);
-sockopt_impl!(
-    /// What the receive window may be at the most.
-    BufferMaxSize,
-    SetOnly,
-    libc::AF_VSOCK,
-    SO_VM_SOCKETS_BUFFER_MAX_SIZE,
-    u64
-);
-sockopt_impl!(
-    /// How long connect(2) waits; 2 s unless set.
-    ConnectTimeout,
-    SetOnly,
-    libc::AF_VSOCK,
-    SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD,
-    libc::timeval
-);
