@@ -1,51 +1,200 @@
-//! All metrics: their names, and what they count.
+//! All metrics: their names, what they count, and the values that their labels may have.
+//!
+//! Every row of the [catalogue](CATALOGUE) becomes a constant, which is the metric's name. What the
+//! recorders, the documents and the tests know of metrics comes from here.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-/// Counter: times that accept(2) failed for want of something, and was tried again.
-pub const ACCEPT_ERRORS: &str = "tunnel_accept_errors_total";
-/// Counter, labels `rule` or `forward`, and `outcome`: connections that ended or were refused.
-pub const CONNECTIONS: &str = "tunnel_connections_total";
-/// Gauge: connections that are open.
-pub const CONNECTIONS_OPEN: &str = "tunnel_connections_open";
-/// Counter, label `direction` (`sent` or `received`, seen from the client): payload bytes of
-/// connections that ended.
-pub const BYTES: &str = "tunnel_bytes_total";
-/// Histogram, seconds: from the request for a destination to the connection with it.
-pub const CONNECT_SECONDS: &str = "tunnel_connect_seconds";
-/// Counter, label `result` (`ok` or `failed`): reloads of the configuration.
-pub const RELOADS: &str = "tunnel_reloads_total";
-/// Gauge, always 1, label `version`.
-pub const BUILD_INFO: &str = "tunnel_build_info";
-/// Counter: times that outproxy used an answer of a name server after its TTL.
-pub const DNS_STALE_ANSWERS: &str = "outproxy_dns_stale_answers_total";
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name in Prometheus.
+    pub name: &'static str,
+    /// What may happen to its value.
+    pub kind: Kind,
+    /// What it is measured in.
+    pub unit: Unit,
+    /// Who has it.
+    pub program: Program,
+    /// Its labels. A series has all of them, but for those of another program.
+    pub labels: &'static [LabelKey],
+    /// What it counts, in a sentence.
+    pub help: &'static str,
+}
 
-/// Tells the recorder of this process what its metrics mean.
+/// What may happen to the value of a metric.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// It grows, and begins at zero with the process.
+    Counter,
+    /// It comes and goes.
+    Gauge,
+    /// It counts observations by their size.
+    Histogram,
+}
+
+impl Kind {
+    /// As in a `# TYPE` line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Which of the programs has a metric.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Program {
+    /// inproxy and outproxy.
+    Both,
+    /// The enclave's end.
+    Inproxy,
+    /// The host's end.
+    Outproxy,
+}
+
+/// A label, and what may stand there.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelKey {
+    /// Its name in Prometheus.
+    pub key: &'static str,
+    /// What may stand there.
+    pub values: Values,
+}
+
+/// What may stand in a label. No client can add to it.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// One of a few words, of which none comes at run time.
+    Closed(&'static [&'static str]),
+    /// What the operator has written, or what is bounded otherwise; and how, in a phrase.
+    From(&'static str),
+}
+
+/// Makes of each row a constant for the name, and all of them the catalogue.
+macro_rules! catalogue {
+    ($($constant:ident, $name:literal, $kind:ident, $unit:ident, $program:ident, $labels:expr, $help:literal;)+) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)+
+
+        /// Every metric of the proxies.
+        pub const CATALOGUE: &[Metric] = &[$(Metric {
+            name: $constant,
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            program: Program::$program,
+            labels: &$labels,
+            help: $help,
+        }),+];
+    };
+}
+
+catalogue! {
+    BUILD_INFO, "tunnel_build_info", Gauge, Count, Both, [VERSION],
+        "Always 1; the label tells the version.";
+    CONNECTIONS, "tunnel_connections_total", Counter, Count, Both, [RULE, FORWARD, OUTCOME],
+        "Connections that ended or were refused.";
+    CONNECTIONS_OPEN, "tunnel_connections_open", Gauge, Count, Both, [],
+        "Connections that are open.";
+    BYTES, "tunnel_bytes_total", Counter, Bytes, Both, [DIRECTION],
+        "Payload bytes of connections that ended; sent and received are seen from the client.";
+    CONNECT_SECONDS, "tunnel_connect_seconds", Histogram, Seconds, Both, [],
+        "Time from the request for a destination to the connection with it.";
+    ACCEPT_ERRORS, "tunnel_accept_errors_total", Counter, Count, Both, [],
+        "Times that accept(2) failed for want of something, and was tried again.";
+    RELOADS, "tunnel_reloads_total", Counter, Count, Both, [RESULT],
+        "Reloads of the configuration.";
+    DNS_STALE_ANSWERS, "outproxy_dns_stale_answers_total", Counter, Count, Outproxy, [],
+        "Times that an answer of a name server was used after its TTL.";
+}
+
+const DIRECTION: LabelKey =
+    LabelKey { key: "direction", values: Values::Closed(&["received", "sent"]) };
+const FORWARD: LabelKey =
+    LabelKey { key: "forward", values: Values::From("the name of a `[[forward]]` of inproxy") };
+const OUTCOME: LabelKey = LabelKey { key: "outcome", values: Values::Closed(OUTCOMES) };
+const RESULT: LabelKey = LabelKey { key: "result", values: Values::Closed(&["failed", "ok"]) };
+const RULE: LabelKey = LabelKey {
+    key: "rule",
+    values: Values::From("the name of an `[[allow]]` of outproxy; empty where none allows it"),
+};
+const VERSION: LabelKey = LabelKey { key: "version", values: Values::From("the program's own") };
+
+/// How a connection may end, or why there is none, in a word.
+pub const OUTCOMES: &[&str] = &[
+    "client-aborted",
+    "denied",
+    "disallowed",
+    "finished",
+    "gone",
+    "half-close-timeout",
+    "idle-timeout",
+    "limit",
+    "malformed",
+    "not-forwarded",
+    "refused",
+    "shutdown",
+    "silent",
+    "stopped",
+    "unreachable",
+    "upstream-aborted",
+];
+
+/// Tells the recorder of this process, or of this thread, what its metrics mean.
 ///
 /// Those that this program does not have are described too; no recorder shows them.
 pub fn describe() {
-    describe_counter!(
-        ACCEPT_ERRORS,
-        Unit::Count,
-        "Times that accept(2) failed for want of something, and was tried again."
-    );
-    describe_counter!(CONNECTIONS, Unit::Count, "Connections that ended or were refused.");
-    describe_gauge!(CONNECTIONS_OPEN, Unit::Count, "Connections that are open.");
-    describe_counter!(
-        BYTES,
-        Unit::Bytes,
-        "Payload bytes of connections that ended; sent and received are seen from the client."
-    );
-    describe_histogram!(
-        CONNECT_SECONDS,
-        Unit::Seconds,
-        "Time from the request for a destination to the connection with it."
-    );
-    describe_counter!(RELOADS, Unit::Count, "Reloads of the configuration.");
-    describe_gauge!(BUILD_INFO, Unit::Count, "Always 1; the label tells the version.");
-    describe_counter!(
-        DNS_STALE_ANSWERS,
-        Unit::Count,
-        "Times that an answer of a name server was used after its TTL."
-    );
+    for Metric { name, kind, unit, help, .. } in CATALOGUE {
+        match kind {
+            Kind::Counter => describe_counter!(*name, *unit, *help),
+            Kind::Gauge => describe_gauge!(*name, *unit, *help),
+            Kind::Histogram => describe_histogram!(*name, *unit, *help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_customs_of_prometheus() {
+        let mut names: Vec<_> = CATALOGUE.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CATALOGUE.len(), "no name stands for two metrics");
+        for Metric { name, kind, unit, program, .. } in CATALOGUE {
+            let of = match program {
+                Program::Both => "tunnel_",
+                Program::Inproxy => "inproxy_",
+                Program::Outproxy => "outproxy_",
+            };
+            // Every exporter's, under these names.
+            let is_any_process = name.starts_with("process_");
+            assert!(is_any_process || name.starts_with(of), "{name} is none of {program:?}'s");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            let base = name.trim_end_matches("_total");
+            match unit {
+                Unit::Bytes => assert!(base.ends_with("_bytes"), "{name}"),
+                Unit::Seconds => assert!(base.ends_with("_seconds"), "{name}"),
+                Unit::Count => {}
+                unit => panic!("{name} is measured in {unit:?}, which is no base unit"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_says_what_it_means_in_a_sentence() {
+        for Metric { name, help, labels, .. } in CATALOGUE {
+            assert!(help.starts_with(char::is_uppercase) && help.ends_with('.'), "{name}: {help}");
+            for LabelKey { key, values } in *labels {
+                match values {
+                    Values::Closed(words) => assert!(!words.is_empty(), "{name}: {key}"),
+                    Values::From(whence) => assert!(!whence.is_empty(), "{name}: {key}"),
+                }
+            }
+        }
+    }
 }
