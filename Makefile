@@ -5,7 +5,7 @@ GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
 GNU_BIN = target/$(GNU_TARGET)/release
 
-.PHONY: help build test check deny configs demo bench bench-vsock bench-build \
+.PHONY: help build test check deny configs man demo bench bench-vsock bench-build \
 	endurance endurance-vsock endurance-build fuzz
 
 help: ## list what can be made
@@ -42,6 +42,19 @@ configs: build ## every file in configs/, as the binaries see it, also with its 
 	@if command -v hadolint >/dev/null; \
 	then hadolint --failure-threshold error configs/enclave.Dockerfile; \
 	else echo 'skipped: configs/enclave.Dockerfile, since there is no hadolint here'; fi
+
+MAN = target/man
+COMPLETIONS = target/completions
+
+man: build ## the manual pages, in target/man, and what completes commands, in target/completions
+	mkdir -p $(MAN) $(COMPLETIONS)
+	cp docs/man/*.5 $(MAN)/
+	set -e; for page in host-client.1 inproxy.8 outproxy.8 enclave-app.8; do \
+		$(BIN)/$${page%.*} man >$(MAN)/$$page; \
+		for shell in bash fish zsh; do \
+			$(BIN)/$${page%.*} completions $$shell >$(COMPLETIONS)/$${page%.*}.$$shell; \
+		done; \
+	done
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo

@@ -4,6 +4,7 @@
 //! The PKCS#11 module runs in a child process ([`worker`]), because it may hang or crash: PKCS#11
 //! has no time-outs. [`hsm`] starts it, watches it, logs in, and replaces it.
 
+pub mod cli;
 pub mod config;
 pub mod hardening;
 pub mod hsm;

@@ -4,12 +4,12 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use enclave_app::cli::{Cli, Command, PAGE};
 use enclave_app::config::Config;
 use enclave_app::secret::{
     Roots, RootsError, SecretConfig, SensitiveLogging, refuse_sensitive_logging,
@@ -19,33 +19,7 @@ use enclave_app::service::Service;
 use enclave_app::{hardening, worker};
 use tunnel::config::ConfigError;
 use tunnel::signals::Signals;
-use tunnel::{kernel, resources, telemetry};
-
-/// Serves requests for keys in HSMs, in a Nitro Enclave: fetches the crypto user's password from
-/// Secrets Manager, logs in through PKCS#11, and answers host-client.
-///
-/// SIGTERM lets requests finish within `shutdown-grace`; a second one does not. Exit status: 0, 1
-/// (failed while running), 2 (usage), 78 (configuration).
-#[derive(Debug, Parser)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true, version)]
-struct Cli {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/enclave-app.toml")]
-    config: PathBuf,
-    /// Only read the configuration, and the CA bundle that it names; exit with 78 if either has
-    /// mistakes.
-    #[arg(long)]
-    check: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// What the application starts itself as, to load the PKCS#11 module.
-    #[command(hide = true)]
-    Worker,
-}
+use tunnel::{kernel, output, resources, telemetry};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -56,8 +30,12 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     hardening::harden()?;
-    if let Some(Command::Worker) = cli.command {
-        return work();
+    match cli.command {
+        Some(Command::Document(document)) => {
+            return Ok(output::print(&document.text::<Cli>(&PAGE))?);
+        }
+        Some(Command::Worker) => return work(),
+        None => {}
     }
     let config = Config::load(&cli.config)?;
     let roots = Roots::load(config.secret.ca_bundle.as_deref())?;

@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use protocol::bytes::Bytes;
 use protocol::key::{KeyKind, Usage};
 use protocol::label::KeyLabel;
+use tunnel::documents::{Body, Chapter, Document, Page, help};
 use tunnel::endpoint::Endpoint;
 
 /// Asks the application in a Nitro Enclave to create and use keys in CloudHSM.
@@ -20,7 +20,7 @@ use tunnel::endpoint::Endpoint;
 /// from Secrets Manager, for which it uses the credentials of this machine's IAM role; host-client
 /// reads them from the instance metadata service and sends them along.
 #[derive(Debug, Parser)]
-#[command(name = "host-client", version, after_help = HINT, after_long_help = explanations())]
+#[command(name = "host-client", version, after_help = HINT, after_long_help = help(PAGE.chapters))]
 #[command(subcommand_value_name = "ACTION", subcommand_help_heading = "Actions")]
 pub struct Cli {
     /// How to ask.
@@ -85,13 +85,9 @@ pub enum Command {
     /// What the enclave does.
     #[command(flatten)]
     Act(Act),
-    /// Print a script that completes this command's arguments in a shell
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
-    /// Print the manual page, in roff
-    Man,
+    /// What describes this command itself.
+    #[command(flatten)]
+    Document(Document),
 }
 
 /// What the enclave can be asked.
@@ -360,8 +356,34 @@ fn base64(text: &str) -> Result<Bytes, String> {
 const HINT: &str = "`host-client --help` explains more and shows examples; \
                     `host-client ACTION --help` explains an action.";
 
-/// Lines for `--help` and the manual page.
-pub(crate) const EXAMPLES: &str = "\
+/// What is said beside the command line.
+pub const PAGE: Page<'_> = Page {
+    section: 1,
+    chapters: &[
+        Chapter { title: "Examples", body: Body::Lines(EXAMPLES) },
+        Chapter {
+            title: "Exit status",
+            body: Body::Terms(&[
+                ("0", "it was done; for `verify`: the signature is valid"),
+                (
+                    "1",
+                    "the application refused, or failed; for `verify`: the signature is not valid",
+                ),
+                ("2", "the command line is not understood"),
+                ("3", NO_ANSWER),
+                ("4", "something on this machine is missing, such as credentials or a file"),
+            ]),
+        },
+        Chapter { title: "Errors for scripts", body: Body::Text(JSON_ERRORS) },
+    ],
+    see_also: &[("enclave-app", 8), ("outproxy", 8), ("inproxy", 8)],
+};
+
+const NO_ANSWER: &str = "there is no answer: the enclave cannot be reached, takes too long, or \
+                         what it says makes no sense; if the request was already sent, whether it \
+                         was done is not known";
+
+const EXAMPLES: &str = "\
 Is the enclave there? (needs no credentials)
   host-client echo hello
   host-client describe
@@ -383,20 +405,7 @@ In a script, right after the start of an enclave with CID 18:
   host-client --endpoint vsock:18:5000 --wait 60s --json list-keys
 ";
 
-/// As [`EXAMPLES`].
-pub(crate) const EXIT_STATUS: &str = "\
-0  it was done; for `verify`: the signature is valid
-1  the application refused, or failed, and says why;
-   for `verify`: the signature is not valid
-2  the command line is not understood
-3  there is no answer: the enclave cannot be reached, takes too long, or what
-   it says makes no sense; if the request was already sent, whether it was
-   done is not known
-4  something on this machine is missing, such as credentials or a file
-";
-
-/// As [`EXAMPLES`].
-pub(crate) const JSON_ERRORS: &str = "\
+const JSON_ERRORS: &str = "\
 With --json, every error but that of the command line (2) is an object on
 standard output, too: {\"id\",\"error\":{\"code\",\"message\",\"retryable\"}}.
 The code is one of the application's (not-found, key-differs, hsm-unavailable,
@@ -404,16 +413,6 @@ The code is one of the application's (not-found, key-differs, hsm-unavailable,
 credentials-unavailable, local-error, request-too-large (4). With --compat,
 answers are in the form of the Java application.
 ";
-
-fn explanations() -> String {
-    let indent = |text: &str| text.replace('\n', "\n  ").trim_end().to_owned();
-    format!(
-        "Examples:\n  {}\n\nExit status:\n  {}\n\nErrors for scripts:\n  {}",
-        indent(EXAMPLES),
-        indent(EXIT_STATUS),
-        indent(JSON_ERRORS)
-    )
-}
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,6 @@ pub mod ask;
 pub mod cli;
 pub mod compat;
 pub mod credentials;
-pub mod documents;
 pub mod ending;
 pub mod exchange;
 pub mod files;

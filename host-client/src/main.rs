@@ -4,14 +4,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use host_client::ask;
-use host_client::cli::{Cli, Command};
-use host_client::documents;
+use host_client::cli::{Cli, Command, PAGE};
+use tunnel::output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Completions { shell } => documents::completions(shell),
-        Command::Man => documents::man(),
         Command::Act(act) => ask::run(&cli.options, &act),
+        Command::Document(document) => match output::print(&document.text::<Cli>(&PAGE)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
     }
 }

@@ -1,5 +1,6 @@
 //! The enclave's end of the tunnel: its network, its listeners, its application.
 
+pub mod cli;
 pub mod config;
 pub mod forwarder;
 pub mod forwards;

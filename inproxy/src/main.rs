@@ -2,35 +2,15 @@
 //! supervises the application.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use inproxy::cli::{Cli, Command, PAGE};
 use inproxy::config::Config;
 use inproxy::server::{Duty, Server};
 use tunnel::config::ConfigError;
-use tunnel::{kernel, resources, telemetry};
-
-/// Makes the addresses of remote services local to a Nitro Enclave, and tunnels every connection
-/// to them over vsock to outproxy on the parent instance.
-///
-/// With a command it runs that as soon as every listener is bound, forwards signals to it, reaps
-/// orphans, and exits as it exits (128 + n after signal n). Exit status without one: 0, 1 (failed
-/// while running), 2 (usage), 78 (configuration).
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Cli {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/inproxy.toml")]
-    config: PathBuf,
-    /// Only read the configuration; exit with 78 if it has mistakes.
-    #[arg(long)]
-    check: bool,
-    /// The application, and its arguments.
-    #[arg(last = true, value_name = "CMD")]
-    command: Vec<OsString>,
-}
+use tunnel::{kernel, output, resources, telemetry};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -40,16 +20,21 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&cli.config)?;
-    if cli.check {
-        return Ok(ExitCode::SUCCESS);
+    match &cli.command {
+        Some(Command::Document(document)) => output::print(&document.text::<Cli>(&PAGE))?,
+        None if cli.check => drop(Config::load(&cli.config)?),
+        None => return serve(Config::load(&cli.config)?, &cli.application),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(config: Config, application: &[OsString]) -> anyhow::Result<ExitCode> {
     telemetry::init(config.log)?;
     kernel::warn_of_hazards();
     let most = config.limits.max_connections;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let duty = Duty::new(&cli.command).context("failed to catch signals")?;
+        let duty = Duty::new(application).context("failed to catch signals")?;
         let server = Server::bind(config).await?;
         // Only then, since the application would inherit it.
         let serving = || resources::raise_descriptor_limit_or_warn(most);

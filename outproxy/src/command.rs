@@ -1,6 +1,5 @@
 //! What an operator asks for on the command line, beside serving.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,6 +8,7 @@ use outproxy::admin::fetch;
 use outproxy::config::Config;
 use outproxy::doctor::examine;
 use outproxy::status::Status;
+use tunnel::output::print;
 
 /// Prints what became of all destinations; the exit status is 1 if any failed.
 pub(crate) async fn doctor(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
@@ -36,12 +36,4 @@ pub(crate) async fn status(config: &Config, path: &Path, json: bool) -> anyhow::
     })?;
     print(&if json { page } else { status.to_string() })?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn print(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
-        // As with `| head`: whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
 }

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod admin;
 pub mod allowlist;
+pub mod cli;
 pub mod config;
 pub mod dial;
 pub mod doctor;

@@ -3,51 +3,19 @@
 
 mod command;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use outproxy::cli::{Cli, Command, PAGE};
 use outproxy::config::Config;
 use outproxy::recorder::Recorder;
 use outproxy::server::Server;
+use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
 use tunnel::signals::Signals;
-use tunnel::{kernel, resources, telemetry};
-
-/// Accepts vsock connections from Nitro Enclaves and relays them to the TCP services that the
-/// configuration allows.
-///
-/// SIGHUP reads the configuration again; a file with mistakes changes nothing. SIGTERM lets
-/// connections finish within `shutdown-grace`; a second one does not. Exit status: 0, 1 (failed
-/// while running), 2 (usage), 78 (configuration).
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Cli {
-    /// The configuration.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/outproxy/outproxy.toml")]
-    config: PathBuf,
-    /// Only read the configuration; exit with 78 if it has mistakes.
-    #[arg(long)]
-    check: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Resolve and dial every host that is allowed, on every port; exit with 1 if any fails.
-    Doctor {
-        /// Print JSON instead of a table.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Ask a running outproxy what it knows: connections, rules, the last errors.
-    Status {
-        /// Print JSON instead of tables.
-        #[arg(long)]
-        json: bool,
-    },
-}
+use tunnel::{kernel, output, resources, telemetry};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -57,16 +25,23 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&cli.config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let config = || Config::load(&cli.config);
     match cli.command {
-        Some(Command::Doctor { json }) => runtime.block_on(command::doctor(&config, json)),
-        Some(Command::Status { json }) => {
-            runtime.block_on(command::status(&config, &cli.config, json))
+        Some(Command::Doctor { json }) => runtime()?.block_on(command::doctor(&config()?, json)),
+        Some(Command::Document(document)) => {
+            output::print(&document.text::<Cli>(&PAGE))?;
+            Ok(ExitCode::SUCCESS)
         }
-        None if cli.check => Ok(ExitCode::SUCCESS),
-        None => runtime.block_on(serve(config, cli.config)),
+        Some(Command::Status { json }) => {
+            runtime()?.block_on(command::status(&config()?, &cli.config, json))
+        }
+        None if cli.check => Ok(config().map(|_| ExitCode::SUCCESS)?),
+        None => runtime()?.block_on(serve(config()?, cli.config)),
     }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {

@@ -28,8 +28,8 @@ fn the_manual_page_has_every_action_and_option() {
         r".SS create\-key",
         r"\-\-aad\-file",
         r"\-\-credentials",
-        r"\&...), or one of",
         r"\-\-label nitro\-enclave\-1",
+        ".SH \"SEE ALSO\"",
     ] {
         assert!(page.contains(words), "{words}\n{page}");
     }

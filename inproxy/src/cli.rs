@@ -1,0 +1,101 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use tunnel::documents::{Body, Chapter, Document, Page, help};
+
+/// Makes the addresses of remote services local to a Nitro Enclave, and tunnels every connection
+/// to them over vsock to outproxy on the parent instance.
+///
+/// With an application it runs that as soon as every listener is bound, forwards signals to it,
+/// reaps orphans, and exits as it exits.
+#[derive(Debug, Parser)]
+#[command(name = "inproxy", version, after_long_help = help(PAGE.chapters))]
+pub struct Cli {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/inproxy.toml")]
+    pub config: PathBuf,
+    /// Only read the configuration; exit with 78 if it has mistakes.
+    #[arg(long)]
+    pub check: bool,
+    /// The application, and its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    pub application: Vec<OsString>,
+    /// What to do instead.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done beside serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What describes this command itself.
+    #[command(flatten)]
+    Document(Document),
+}
+
+/// What is said beside the command line.
+pub const PAGE: Page<'_> = Page {
+    section: 8,
+    chapters: &[
+        Chapter {
+            title: "Signals",
+            body: Body::Text(
+                "\
+With an application, signals go to it; inproxy ends when it does. Without one, SIGTERM and SIGINT
+let connections finish within `shutdown-grace`; a second one does not.
+",
+            ),
+        },
+        Chapter {
+            title: "Exit status",
+            body: Body::Terms(&[
+                ("0", "it was done, or stopped by a signal"),
+                ("1", "it failed while running"),
+                ("2", "the command line is not understood"),
+                ("78", "the configuration, or a file that was given, has mistakes"),
+                ("*", "with an application, that of the application; 128 + n after signal n"),
+            ]),
+        },
+        Chapter {
+            title: "Files",
+            body: Body::Terms(&[
+                ("/etc/inproxy.toml", "the configuration; see inproxy.toml(5)"),
+                ("/etc/hosts", "gets a line for each `host` of the configuration"),
+            ]),
+        },
+        Chapter {
+            title: "Examples",
+            body: Body::Lines(
+                "\
+Is the configuration right?
+  inproxy --check
+
+The last line of an image:
+  ENTRYPOINT [\"/usr/bin/inproxy\", \"--\", \"/usr/bin/your-application\"]
+",
+            ),
+        },
+    ],
+    see_also: &[("inproxy.toml", 5), ("outproxy", 8), ("enclave-app", 8), ("vsock", 7)],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_application() {
+        let cli = Cli::parse_from(["inproxy", "--config", "a", "--", "man", "--json"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.application, ["man", "--json"]);
+    }
+}

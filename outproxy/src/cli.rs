@@ -1,0 +1,107 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use tunnel::documents::{Body, Chapter, Document, Page, help};
+
+/// Accepts vsock connections from Nitro Enclaves and relays them to the TCP services that the
+/// configuration allows.
+///
+/// Without a command it serves, in the foreground, until it is told to stop.
+#[derive(Debug, Parser)]
+#[command(name = "outproxy", version, after_long_help = help(PAGE.chapters))]
+pub struct Cli {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/outproxy/outproxy.toml")]
+    pub config: PathBuf,
+    /// Only read the configuration; exit with 78 if it has mistakes.
+    #[arg(long)]
+    pub check: bool,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done beside serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Resolve and dial every host that is allowed, on every port; exit with 1 if any fails.
+    Doctor {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What describes this command itself.
+    #[command(flatten)]
+    Document(Document),
+    /// Ask a running outproxy what it knows: connections, rules, the last errors.
+    Status {
+        /// Print JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What is said beside the command line.
+pub const PAGE: Page<'_> = Page {
+    section: 8,
+    chapters: &[
+        Chapter {
+            title: "Signals",
+            body: Body::Terms(&[
+                ("SIGHUP", "reads the configuration again; a file with mistakes changes nothing"),
+                (
+                    "SIGTERM",
+                    "lets connections finish within `shutdown-grace`; a second one does not",
+                ),
+                ("SIGINT", "is the same as SIGTERM"),
+            ]),
+        },
+        Chapter {
+            title: "Exit status",
+            body: Body::Terms(&[
+                ("0", "it was done, or stopped by a signal"),
+                ("1", "it failed while running, or found what is not as it should be"),
+                ("2", "the command line is not understood"),
+                ("78", "the configuration, or a file that was given, has mistakes"),
+            ]),
+        },
+        Chapter {
+            title: "Files",
+            body: Body::Terms(&[
+                ("/etc/outproxy/outproxy.toml", "the configuration; see outproxy.toml(5)"),
+                ("/etc/resolv.conf", "name servers, where the configuration has none"),
+                ("/dev/vsock", "tells this machine's own CID"),
+            ]),
+        },
+        Chapter {
+            title: "Examples",
+            body: Body::Lines(
+                "\
+Is the configuration right, and can everything in it be reached?
+  outproxy --check
+  outproxy doctor
+
+After a change of the file:
+  systemctl reload outproxy
+
+Who is connected, and what went wrong lately?
+  outproxy status
+",
+            ),
+        },
+    ],
+    see_also: &[("outproxy.toml", 5), ("inproxy", 8), ("host-client", 1), ("vsock", 7)],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+}
