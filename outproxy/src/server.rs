@@ -10,7 +10,7 @@ use tunnel::config::ConfigError;
 use tunnel::listener::{ListenError, Listener};
 use tunnel::metrics as names;
 use tunnel::signals::{Signals, Wish};
-use tunnel::telemetry::LogLevelHandle;
+use tunnel::telemetry::LogHandle;
 
 use crate::admin::{Admin, Pages};
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::recorder::Recorder;
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    log: LogLevelHandle,
+    log: LogHandle,
     frontend: Frontend,
     pages: Pages,
     admin: Option<Admin>,
@@ -37,7 +37,7 @@ impl Server {
     pub fn bind(
         config: Config,
         path: PathBuf,
-        log: LogLevelHandle,
+        log: LogHandle,
         recorder: Recorder,
     ) -> Result<Self, ListenError> {
         let admin = config.metrics.as_ref().map(Listener::bind).transpose()?;

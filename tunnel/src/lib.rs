@@ -20,6 +20,7 @@ pub mod label;
 pub mod limits;
 pub mod listener;
 pub mod log;
+mod log_escape;
 pub mod log_limit;
 mod log_writer;
 pub mod metrics;

@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::sync::Notify;
 use tokio::time::sleep;
+
+use crate::metrics as names;
 
 /// Admits so many lines a second, and counts the others.
 #[derive(Debug)]
@@ -49,10 +52,18 @@ impl LogLimit {
             self.left.store(self.lines_per_second, Ordering::Relaxed);
             match self.suppressed.swap(0, Ordering::Relaxed) {
                 0 => {}
-                suppressed => report(suppressed),
+                suppressed => {
+                    count_suppressed(suppressed);
+                    report(suppressed);
+                }
             }
         }
     }
+}
+
+/// So many lines are not in the log, since there were too many of their kind.
+pub fn count_suppressed(lines: u64) {
+    counter!(names::LOG_LINES_MISSING, "cause" => "limit").increment(lines);
 }
 
 #[cfg(test)]

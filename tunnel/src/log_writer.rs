@@ -6,27 +6,36 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use metrics::counter;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::log::LogFormat;
+use crate::log_escape::escape;
+use crate::metrics as names;
 
 /// Takes whole lines, and never waits long: nobody may read them, and the one thread that logs is
 /// the one that relays. Lines that nobody takes are counted, and told of once somebody does.
 #[derive(Debug)]
 pub(crate) struct LogWriter<F> {
     to: F,
-    format: LogFormat,
-    has_time: bool,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+/// What lines are like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    pub(crate) format: LogFormat,
+    pub(crate) has_time: bool,
+    pub(crate) is_coloured: bool,
+}
+
+#[derive(Debug)]
 struct State {
+    form: Form,
     missing: u64,
     /// Whether the last line has no end.
     torn: bool,
@@ -34,20 +43,27 @@ struct State {
 
 impl<F: AsFd> LogWriter<F> {
     /// One for lines of this form.
-    pub(crate) fn new(to: F, format: LogFormat, has_time: bool) -> Self {
-        Self { to, format, has_time, state: Mutex::default() }
+    pub(crate) fn new(to: F, form: Form) -> Self {
+        Self { to, state: Mutex::new(State { form, missing: 0, torn: false }) }
+    }
+
+    /// Lines are of this form from now on.
+    pub(crate) fn set_form(&self, form: Form) {
+        self.lock().form = form;
     }
 
     fn line(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.missing > 0 {
-            let notice = self.notice(state.missing);
+            let notice = state.form.notice(state.missing);
             if self.put(&mut state, notice.as_bytes()) {
                 state.missing = 0;
             }
         }
-        if state.missing > 0 || !self.put(&mut state, line) {
+        let Form { format, is_coloured, .. } = state.form;
+        if state.missing > 0 || !self.put(&mut state, &escape(line, format, is_coloured)) {
             state.missing += 1;
+            counter!(names::LOG_LINES_MISSING, "cause" => "reader").increment(1);
         }
     }
 
@@ -76,7 +92,14 @@ impl<F: AsFd> LogWriter<F> {
         matches!(poll(&mut target, patience), Ok(1) | Err(Errno::EINTR))
     }
 
-    fn notice(&self, lines: u64) -> String {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Form {
+    fn notice(self, lines: u64) -> String {
         let mut time = String::new();
         // A string takes all.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
@@ -89,11 +112,6 @@ impl<F: AsFd> LogWriter<F> {
             LogFormat::Text => format!(" WARN {MISSING} lines={lines}\n"),
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<F: AsFd> Write for &LogWriter<F> {
@@ -104,14 +122,6 @@ impl<F: AsFd> Write for &LogWriter<F> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl<'a, F: AsFd + 'a> MakeWriter<'a> for LogWriter<F> {
-    type Writer = &'a Self;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        self
     }
 }
 
@@ -132,12 +142,14 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
+    const JSON: Form = Form { format: LogFormat::Json, has_time: true, is_coloured: false };
+    const TEXT: Form = Form { format: LogFormat::Text, has_time: false, is_coloured: false };
     const LINE: &[u8] = b"connection ended\n";
 
     #[test]
     fn a_log_that_nobody_reads_stops_nobody() {
         let (mut reader, writer) = pipe().unwrap();
-        let log = LogWriter::new(writer, LogFormat::Text, false);
+        let log = LogWriter::new(writer, TEXT);
         let (done, is_done) = mpsc::channel();
         thread::spawn(move || {
             for _ in 0..MANY {
@@ -161,7 +173,7 @@ mod tests {
     #[test]
     fn a_reader_that_is_slow_gets_everything() {
         let (mut reader, writer) = pipe().unwrap();
-        let log = LogWriter::new(writer, LogFormat::Text, false);
+        let log = LogWriter::new(writer, TEXT);
         let long = [b"x".repeat(3 * ATOMIC), b"\n".to_vec()].concat();
         let expected = long.repeat(20);
         let reading = thread::spawn(move || {
@@ -180,7 +192,7 @@ mod tests {
     fn a_reader_that_has_gone_is_no_error() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let log = LogWriter::new(writer, LogFormat::Json, true);
+        let log = LogWriter::new(writer, JSON);
         (&log).write_all(LINE).unwrap();
         assert_eq!(log.lock().missing, 1);
     }
@@ -188,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_told_of_missing_lines_is_json_where_the_log_is() {
         let (mut reader, writer) = pipe().unwrap();
-        let log = LogWriter::new(writer, LogFormat::Json, true);
+        let log = LogWriter::new(writer, JSON);
         log.lock().missing = 7;
         (&log).write_all(b"{}\n").unwrap();
         drop(log);

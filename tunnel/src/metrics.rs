@@ -94,27 +94,69 @@ macro_rules! catalogue {
 catalogue! {
     BUILD_INFO, "tunnel_build_info", Gauge, Count, Both, [VERSION],
         "Always 1; the label tells the version.";
-    CONNECTIONS, "tunnel_connections_total", Counter, Count, Both, [RULE, FORWARD, OUTCOME],
+    CONNECTIONS, "tunnel_connections_total", Counter, Count, Both, [RULE, FORWARD, CID, OUTCOME],
         "Connections that ended or were refused.";
     CONNECTIONS_OPEN, "tunnel_connections_open", Gauge, Count, Both, [],
         "Connections that are open.";
-    BYTES, "tunnel_bytes_total", Counter, Bytes, Both, [DIRECTION],
-        "Payload bytes of connections that ended; sent and received are seen from the client.";
-    CONNECT_SECONDS, "tunnel_connect_seconds", Histogram, Seconds, Both, [],
+    CONNECTIONS_MAX, "tunnel_connections_max", Gauge, Count, Both, [],
+        "How many connections may be open at once.";
+    BYTES, "tunnel_bytes_total", Counter, Bytes, Both, [RULE, FORWARD, DIRECTION],
+        "Payload bytes that were delivered, as they are; sent and received are seen from the client.";
+    CONNECT_SECONDS, "tunnel_connect_seconds", Histogram, Seconds, Both, [RULE, FORWARD],
         "Time from the request for a destination to the connection with it.";
     ACCEPT_ERRORS, "tunnel_accept_errors_total", Counter, Count, Both, [],
         "Times that accept(2) failed for want of something, and was tried again.";
+    LOG_LINES_MISSING, "tunnel_log_lines_missing_total", Counter, Count, Both, [CAUSE],
+        "Lines that are not in the log, since there were too many of a kind or nobody took them.";
+    KERNEL_HAZARD, "tunnel_kernel_hazard", Gauge, Count, Both, [HAZARD],
+        "Whether the running kernel has a bug that loses data: 1 if it has, else 0.";
     RELOADS, "tunnel_reloads_total", Counter, Count, Both, [RESULT],
         "Reloads of the configuration.";
+    CONFIG_GOOD, "outproxy_config_last_reload_successful", Gauge, Count, Outproxy, [],
+        "Whether the file was in force when it was last read: 1 if it was, else 0.";
+    CONFIG_LOADED, "outproxy_config_last_load_timestamp_seconds", Gauge, Seconds, Outproxy, [],
+        "When the configuration in force was read, in seconds since 1970.";
+    REFUSALS, "outproxy_refusals_total", Counter, Count, Outproxy, [REASON],
+        "Connections that were refused.";
+    RULE_CONNECTIONS_OPEN, "outproxy_rule_connections_open", Gauge, Count, Outproxy, [RULE],
+        "Connections of a rule that are open, or being made.";
+    RULE_CONNECTIONS_MAX, "outproxy_rule_connections_max", Gauge, Count, Outproxy, [RULE],
+        "How many connections of a rule may be open at once, if the rule says so.";
+    DNS_SECONDS, "outproxy_dns_query_seconds", Histogram, Seconds, Outproxy, [],
+        "Time until a name server answered, also that there is no such name or address.";
+    DNS_FAILURES, "outproxy_dns_failures_total", Counter, Count, Outproxy, [DNS_FAILURE],
+        "Questions to name servers that were not answered.";
     DNS_STALE_ANSWERS, "outproxy_dns_stale_answers_total", Counter, Count, Outproxy, [],
         "Times that an answer of a name server was used after its TTL.";
+    PROCESS_CPU, "process_cpu_seconds_total", Counter, Seconds, Both, [],
+        "Processor time that the process has used.";
+    PROCESS_MAX_FDS, "process_max_fds", Gauge, Count, Both, [],
+        "How many file descriptors the process may have open.";
+    PROCESS_MEMORY, "process_resident_memory_bytes", Gauge, Bytes, Both, [],
+        "Resident memory of the process.";
+    PROCESS_OPEN_FDS, "process_open_fds", Gauge, Count, Both, [],
+        "How many file descriptors the process has open.";
+    PROCESS_START, "process_start_time_seconds", Gauge, Seconds, Both, [],
+        "When the process started, in seconds since 1970.";
 }
 
+const CAUSE: LabelKey = LabelKey { key: "cause", values: Values::Closed(&["limit", "reader"]) };
+const CID: LabelKey = LabelKey {
+    key: "cid",
+    values: Values::From(
+        "the CID of the enclave, for the 64 that were last heard of; `other` for those before, `-` \
+         for a client of a `tcp:` or `unix:` listener",
+    ),
+};
 const DIRECTION: LabelKey =
     LabelKey { key: "direction", values: Values::Closed(&["received", "sent"]) };
+const DNS_FAILURE: LabelKey =
+    LabelKey { key: "reason", values: Values::Closed(&["busy", "failed", "timed-out"]) };
 const FORWARD: LabelKey =
     LabelKey { key: "forward", values: Values::From("the name of a `[[forward]]` of inproxy") };
+const HAZARD: LabelKey = LabelKey { key: "hazard", values: Values::Closed(&["vsock-data-loss"]) };
 const OUTCOME: LabelKey = LabelKey { key: "outcome", values: Values::Closed(OUTCOMES) };
+const REASON: LabelKey = LabelKey { key: "reason", values: Values::Closed(REFUSAL_REASONS) };
 const RESULT: LabelKey = LabelKey { key: "result", values: Values::Closed(&["failed", "ok"]) };
 const RULE: LabelKey = LabelKey {
     key: "rule",
@@ -140,6 +182,30 @@ pub const OUTCOMES: &[&str] = &[
     "stopped",
     "unreachable",
     "upstream-aborted",
+];
+
+/// Why outproxy may refuse a connection, in a word.
+pub const REFUSAL_REASONS: &[&str] = &[
+    "address-prohibited",
+    "cid-not-allowed",
+    "client-gone",
+    "connection-refused",
+    "connection-timed-out",
+    "dns-failed",
+    "dns-no-address",
+    "dns-timed-out",
+    "host-not-allowed",
+    "limit",
+    "local-error",
+    "malformed",
+    "no-enclave",
+    "no-longer-allowed",
+    "port-not-allowed",
+    "rule-limit",
+    "session-limit",
+    "shutdown",
+    "silent",
+    "unreachable",
 ];
 
 /// Tells the recorder of this process, or of this thread, what its metrics mean.

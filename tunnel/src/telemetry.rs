@@ -1,45 +1,54 @@
 //! The log: to standard error, as text or as JSON, one line an event.
 
-use std::io::{self, IsTerminal};
+use std::env;
+use std::fmt::{self, Debug, Formatter};
+use std::io::{self, IsTerminal, Stderr};
+use std::sync::Arc;
 
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::log::{LogConfig, LogFormat};
-use crate::log_writer::LogWriter;
+use crate::log_writer::{Form, LogWriter};
 
-/// Starts the log, and returns what changes its level later.
+/// Starts the log, and returns what changes it later.
 ///
 /// # Errors
 ///
 /// [`LogError`] when the process has a log already.
-pub fn init(config: LogConfig) -> Result<LogLevelHandle, LogError> {
-    let (level, handle) = reload::Layer::new(LevelFilter::from(config.level));
-    // The journal adds the time by itself; see systemd.exec(5), $JOURNAL_STREAM.
-    let has_time = config.format == LogFormat::Json || std::env::var_os("JOURNAL_STREAM").is_none();
-    let writer = LogWriter::new(io::stderr(), config.format, has_time);
-    let lines = fmt::layer().with_writer(writer).with_target(false);
-    let lines: Box<dyn Layer<_> + Send + Sync> = match config.format {
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        LogFormat::Text if has_time => lines.with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Text => lines.with_ansi(false).without_time().boxed(),
-    };
+pub fn init(config: LogConfig) -> Result<LogHandle, LogError> {
+    let form = form(config.format);
+    let writer = Arc::new(LogWriter::new(io::stderr(), form));
+    let (level, levels) = reload::Layer::new(LevelFilter::from(config.level));
+    let (lines, forms) = reload::Layer::new(lines(form, &writer));
     tracing_subscriber::registry().with(level).with(lines).try_init().map_err(|_| LogError)?;
-    Ok(LogLevelHandle(handle))
+    Ok(LogHandle { levels, forms, writer })
 }
 
-/// Changes the level of the log while it runs.
-#[derive(Debug)]
-pub struct LogLevelHandle(reload::Handle<LevelFilter, Registry>);
+/// Changes the log while it runs.
+pub struct LogHandle {
+    levels: reload::Handle<LevelFilter, Registry>,
+    forms: reload::Handle<Lines, Filtered>,
+    writer: Arc<LogWriter<Stderr>>,
+}
 
-impl LogLevelHandle {
-    /// Logs from now on what `config` asks for. Its format cannot change any more.
+impl LogHandle {
+    /// Logs from now on what `config` asks for.
     pub fn set(&self, config: LogConfig) {
-        // It fails only after the log itself is gone.
-        let _ = self.0.reload(LevelFilter::from(config.level));
+        let form = form(config.format);
+        // They fail only after the log itself is gone.
+        let _ = self.levels.reload(LevelFilter::from(config.level));
+        let _ = self.forms.reload(lines(form, &self.writer));
+        self.writer.set_form(form);
+    }
+}
+
+impl Debug for LogHandle {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogHandle").field("writer", &self.writer).finish_non_exhaustive()
     }
 }
 
@@ -47,3 +56,24 @@ impl LogLevelHandle {
 #[derive(Debug, Error)]
 #[error("failed to start the log: there is one already")]
 pub struct LogError;
+
+type Filtered = Layered<reload::Layer<LevelFilter, Registry>, Registry>;
+type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
+
+fn form(format: LogFormat) -> Form {
+    let is_json = format == LogFormat::Json;
+    // The journal adds the time by itself; see systemd.exec(5), $JOURNAL_STREAM.
+    let has_time = is_json || env::var_os("JOURNAL_STREAM").is_none();
+    let is_coloured = !is_json && has_time && io::stderr().is_terminal();
+    Form { format, has_time, is_coloured }
+}
+
+fn lines(form: Form, writer: &Arc<LogWriter<Stderr>>) -> Lines {
+    let lines = tracing_subscriber::fmt::layer().with_writer(Arc::clone(writer)).with_target(false);
+    let lines = lines.with_ansi(form.is_coloured);
+    match form.format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text if form.has_time => lines.boxed(),
+        LogFormat::Text => lines.without_time().boxed(),
+    }
+}
