@@ -12,13 +12,13 @@ use tunnel::accept::accept;
 use tunnel::endpoint::Endpoint;
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Listener;
-use tunnel::metrics as names;
 use tunnel::stream::Stream;
 
 pub use self::fetch::{FetchError, fetch};
 use self::http::{Method, Response};
 use crate::overview::Overview;
 use crate::recorder::Recorder;
+use crate::samples;
 
 /// How many requests are answered at once; further ones are cut off.
 pub const MOST_EXCHANGES: usize = 16;
@@ -77,12 +77,13 @@ pub struct Pages {
 impl Pages {
     fn get(&self, path: &str) -> Response {
         match path {
+            "/healthz" if self.overview.is_draining() => {
+                Response::error(503, "Service Unavailable", "draining")
+            }
             "/healthz" => Response::ok("text/plain; charset=utf-8", "ok\n".into()),
             "/metrics" => {
-                // Counted here rather than at each connection, which would pay for it.
-                let open = self.overview.service().connections().count();
-                metrics::gauge!(names::CONNECTIONS_OPEN).set(open as f64);
-                Response::ok("text/plain; version=0.0.4; charset=utf-8", self.recorder.render())
+                let text = self.recorder.render(|| samples::take(&self.overview));
+                Response::ok("text/plain; version=0.0.4; charset=utf-8", text)
             }
             "/status" => match serde_json::to_string_pretty(&self.overview.status()) {
                 Ok(json) => Response::ok("application/json", json + "\n"),

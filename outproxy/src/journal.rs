@@ -13,7 +13,8 @@ use tunnel::log_limit::LogLimit;
 use tunnel::metrics as names;
 use tunnel::relay::{Outcome, Side, Summary};
 
-use crate::allowlist::Rule;
+use crate::allowlist::{Rule, RuleName};
+use crate::outcomes::{Outcomes, Over};
 use crate::refusal::Refusal;
 use crate::tally::Tally;
 
@@ -43,21 +44,16 @@ impl Journal {
     ) {
         let outcome = summary.outcome.word();
         let mut tally = self.lock();
-        *tally.ended.entry(outcome).or_default() += 1;
+        tally.outcomes.count(client.cid(), Some(&rule.name), Over::Ended(outcome));
         if let Outcome::Aborted(Side::Upstream, error) = &summary.outcome {
             tally.fail(destination, Some(&rule.name), outcome, error.to_string());
         }
         drop(tally);
-        let rule = rule.name.to_string();
-        metrics::counter!(names::CONNECTIONS, "rule" => rule.clone(), "outcome" => outcome)
-            .increment(1);
-        metrics::counter!(names::BYTES, "direction" => "sent").increment(summary.sent);
-        metrics::counter!(names::BYTES, "direction" => "received").increment(summary.received);
         tracing::info!(
             %client,
             %destination,
             %address,
-            rule,
+            rule = rule.name.as_str(),
             outcome,
             cause = summary.outcome.cause().map(display),
             sent = summary.sent,
@@ -78,29 +74,30 @@ impl Journal {
         let outcome = refusal.word();
         let reason = Chain(refusal).to_string();
         let mut tally = self.lock();
-        *tally.refused.entry(outcome).or_default() += 1;
+        let rule = rule.map(|rule| &rule.name);
+        tally.outcomes.count(client.cid(), rule, Over::Refused(outcome));
         if let Some(destination) = destination {
-            tally.fail(destination, rule.map(|rule| &rule.name), outcome, reason.clone());
+            tally.fail(destination, rule, outcome, reason.clone());
         }
         drop(tally);
-        let rule = rule.map(|rule| rule.name.to_string());
-        let label = rule.clone().unwrap_or_default();
-        metrics::counter!(names::CONNECTIONS, "rule" => label, "outcome" => outcome).increment(1);
+        metrics::counter!(names::REFUSALS, "reason" => refusal.reason()).increment(1);
         if self.refusals.admits() {
+            let rule = rule.map(RuleName::as_str);
             let destination = destination.map(display);
             tracing::warn!(%client, destination, rule, outcome, reason, "connection refused");
         }
-    }
-
-    /// A destination was connected, `duration` after it was asked for.
-    pub(crate) fn connected(&self, duration: Duration) {
-        metrics::histogram!(names::CONNECT_SECONDS).record(duration);
     }
 
     /// What is remembered of connections that are over.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.lock().clone()
+    }
+
+    /// How many connections are over.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.lock().outcomes.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
@@ -23,6 +24,9 @@ pub struct Overview {
     path: PathBuf,
     listeners: ArcSwap<Vec<config::Listener>>,
     last_reload: ArcSwapOption<Reload>,
+    /// When the configuration in force was read.
+    last_load: AtomicU64,
+    is_draining: AtomicBool,
     service: Arc<Service>,
 }
 
@@ -35,6 +39,8 @@ impl Overview {
             path,
             listeners: ArcSwap::default(),
             last_reload: ArcSwapOption::empty(),
+            last_load: AtomicU64::new(seconds_since_1970()),
+            is_draining: AtomicBool::new(false),
             service,
         }
     }
@@ -59,8 +65,32 @@ impl Overview {
     /// The file was read again just now; `error` is why it is not in force.
     pub fn set_reloaded(&self, error: Option<String>) {
         let result = if error.is_some() { ReloadResult::Failed } else { ReloadResult::Ok };
-        let reload = Reload { time: seconds_since_1970(), result, error };
+        let time = seconds_since_1970();
+        if result == ReloadResult::Ok {
+            self.last_load.store(time, Ordering::Relaxed);
+        }
+        let reload = Reload { time, result, error };
         self.last_reload.store(Some(Arc::new(reload)));
+    }
+
+    /// Whether the file was put in force when it was last read, and when one was, in seconds since
+    /// 1970 (UTC).
+    #[must_use]
+    pub fn last_load(&self) -> (bool, u64) {
+        let last = self.last_reload.load();
+        let good = last.as_ref().is_none_or(|last| last.result == ReloadResult::Ok);
+        (good, self.last_load.load(Ordering::Relaxed))
+    }
+
+    /// Nothing is accepted from now on.
+    pub fn set_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is accepted any more.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// All of it, as it is now.
@@ -82,8 +112,8 @@ impl Overview {
             connections: ConnectionsStatus {
                 open: self.service.connections().count(),
                 max: policy.limits.max_connections.get(),
-                ended: by_word(&tally.ended),
-                refused: by_word(&tally.refused),
+                ended: by_word(&tally.outcomes.ended()),
+                refused: by_word(&tally.outcomes.refused()),
             },
             rules: policy
                 .allowlist

@@ -43,7 +43,13 @@ impl Policy {
     }
 
     fn with_resolver(config: &Config, resolver: Resolver) -> Self {
-        Self { allowlist: config.allowlist.clone(), limits: config.limits.clone(), resolver }
+        let policy =
+            Self { allowlist: config.allowlist.clone(), limits: config.limits.clone(), resolver };
+        for rule in policy.allowlist.rules() {
+            // They are there as zero before anything is counted.
+            rule.meters();
+        }
+        policy
     }
 
     /// Connects to a destination that a rule allows to `peer`.

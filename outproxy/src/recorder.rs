@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use metrics::{Label, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::sleep;
-use tunnel::metrics as names;
+use tunnel::metrics::{self as names, CATALOGUE, Kind, LabelKey, Metric, Values};
+use tunnel::process;
 
 /// What records the metrics of this process.
 #[derive(Clone, Debug)]
@@ -21,30 +23,35 @@ impl Recorder {
     ///
     /// If the process records already.
     pub fn install() -> Result<Self, BuildError> {
+        let full = |name: &str| Matcher::Full(name.into());
         let handle = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Full(names::CONNECT_SECONDS.into()), CONNECT_BUCKETS)?
+            .set_buckets_for_metric(full(names::CONNECT_SECONDS), CONNECT_BUCKETS)?
+            .set_buckets_for_metric(full(names::DNS_SECONDS), DNS_BUCKETS)?
             .install_recorder()?;
         names::describe();
-        metrics::gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        metrics::gauge!(names::CONNECTIONS_OPEN).set(0.0);
-        let _ = metrics::histogram!(names::CONNECT_SECONDS);
-        for counter in [
-            metrics::counter!(names::ACCEPT_ERRORS),
-            metrics::counter!(names::BYTES, "direction" => "received"),
-            metrics::counter!(names::BYTES, "direction" => "sent"),
-            metrics::counter!(names::DNS_STALE_ANSWERS),
-            metrics::counter!(names::RELOADS, "result" => "failed"),
-            metrics::counter!(names::RELOADS, "result" => "ok"),
-        ] {
-            counter.increment(0);
+        process::start();
+        for metric in CATALOGUE.iter().filter(|metric| COUNTED.contains(&metric.name)) {
+            start_at_zero(metric);
         }
         Ok(Self(handle))
     }
 
-    /// All metrics, in Prometheus' text format 0.0.4.
+    /// All metrics, in Prometheus' text format 0.0.4: those that were counted, and those that
+    /// `sample` sets now.
+    ///
+    /// The latter are in a recorder of their own, since none ever forgets a series.
     #[must_use]
-    pub fn render(&self) -> String {
-        self.0.render()
+    pub fn render(&self, sample: impl FnOnce()) -> String {
+        let sampled = PrometheusBuilder::new().build_recorder();
+        with_local_recorder(&sampled, || {
+            names::describe();
+            sample();
+        });
+        let text = self.0.render() + &sampled.handle().render();
+        // The crate's counters have no fractions.
+        let [gauge, counter] =
+            ["gauge", "counter"].map(|kind| format!("{} {kind}\n", names::PROCESS_CPU));
+        text.replacen(&gauge, &counter, 1)
     }
 
     /// Sums up observations from time to time: they would pile up if nobody asked for them.
@@ -56,11 +63,48 @@ impl Recorder {
     }
 }
 
+/// Shows a metric with each of the words that its label may have, if it has one.
+fn start_at_zero(metric: &Metric) {
+    let labels: Vec<Vec<Label>> = match metric.labels {
+        [LabelKey { key, values: Values::Closed(words) }] => {
+            words.iter().map(|word| vec![Label::from_static_parts(key, word)]).collect()
+        }
+        _ => vec![vec![]],
+    };
+    for labels in labels {
+        match metric.kind {
+            Kind::Counter => counter!(metric.name, labels).increment(0),
+            Kind::Gauge => gauge!(metric.name, labels).set(0.0),
+            Kind::Histogram => {
+                let _ = histogram!(metric.name, labels);
+            }
+        }
+    }
+}
+
+/// What is counted as it happens, with labels that are known beforehand. Others are there once
+/// their rule is, or are [`samples`](crate::samples).
+const COUNTED: &[&str] = &[
+    names::ACCEPT_ERRORS,
+    names::DNS_FAILURES,
+    names::DNS_SECONDS,
+    names::DNS_STALE_ANSWERS,
+    names::LOG_LINES_MISSING,
+    names::REFUSALS,
+    names::RELOADS,
+];
+
 /// In seconds. Finest around what an HSM in the same zone (0.5 ms) or another zone (2 ms) takes;
 /// 50 ms and 250 ms are the delays of Happy Eyeballs (see [`crate::dial`]); Linux sends a lost SYN
 /// again after 1 s and 3 s, so what is above those has lost one or two.
 const CONNECT_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 7.0];
+
+/// In seconds. The VPC's name server takes 0.3 ms for what it knows, and some hundreds to ask
+/// others; after 1.8 s an old answer is used, and after 3 s nobody waits any more (see
+/// [`crate::resolver`]).
+const DNS_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 1.8, 3.0];
 
 /// What piles up lies among the memory of tunnels, and would keep that from going back to the
 /// system when they end.
@@ -71,20 +115,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_with_known_labels_is_described_and_there_from_the_start() {
-        let text = Recorder::install().unwrap().render();
-        for name in [
-            names::ACCEPT_ERRORS,
-            names::BUILD_INFO,
-            names::BYTES,
-            names::CONNECT_SECONDS,
-            names::CONNECTIONS_OPEN,
-            names::DNS_STALE_ANSWERS,
-            names::RELOADS,
-        ] {
+    fn what_is_counted_is_described_and_there_from_the_start() {
+        let recorder = Recorder::install().unwrap();
+        let text = recorder.render(process::sample);
+        for name in COUNTED {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} in {text}");
         }
-        assert!(text.contains("tunnel_reloads_total{result=\"failed\"} 0\n"), "{text}");
-        assert!(text.contains("tunnel_connect_seconds_bucket{le=\"0.25\"} 0\n"), "{text}");
+        for line in [
+            "tunnel_reloads_total{result=\"failed\"} 0",
+            "outproxy_refusals_total{reason=\"host-not-allowed\"} 0",
+            "outproxy_dns_query_seconds_bucket{le=\"1.8\"} 0",
+            "# TYPE process_cpu_seconds_total counter",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} in {text}");
+        }
+        // What was there once is gone when nobody sets it any more.
+        assert!(!recorder.render(|| ()).contains(names::PROCESS_CPU));
     }
 }

@@ -89,6 +89,28 @@ impl Refusal {
         }
     }
 
+    /// As [`Self::word`], but more precise: one of [`REFUSAL_REASONS`].
+    ///
+    /// [`REFUSAL_REASONS`]: tunnel::metrics::REFUSAL_REASONS
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Disallowed(allowlist::Refusal::Host(_)) => "host-not-allowed",
+            Self::Disallowed(allowlist::Refusal::Peer { .. }) => "cid-not-allowed",
+            Self::Disallowed(allowlist::Refusal::Port { .. }) => "port-not-allowed",
+            Self::Dial(error) => dial_reason(error),
+            Self::Gone(_) => "client-gone",
+            Self::Malformed(_) => "malformed",
+            Self::NoEnclave(_) => "no-enclave",
+            Self::RuleFull(_) => "rule-limit",
+            Self::Silent => "silent",
+            Self::Stopped(Stop::Disallowed) => "no-longer-allowed",
+            Self::Stopped(Stop::Shutdown) => "shutdown",
+            Self::TooMany => "limit",
+            Self::TooManySessions => "session-limit",
+        }
+    }
+
     /// The whole answer.
     #[must_use]
     pub fn answer(&self) -> String {
@@ -131,6 +153,19 @@ fn dial_status(error: &DialError) -> (u16, &'static str, &'static str) {
     }
 }
 
+fn dial_reason(error: &DialError) -> &'static str {
+    match error {
+        DialError::Dns(DnsError::Failed { .. }) => "dns-failed",
+        DialError::Dns(DnsError::NoAddress(_) | DnsError::NotFound(_)) => "dns-no-address",
+        DialError::Dns(DnsError::TimedOut { .. }) => "dns-timed-out",
+        DialError::Local { .. } => "local-error",
+        DialError::Prohibited { .. } => "address-prohibited",
+        DialError::Refused { .. } => "connection-refused",
+        DialError::TimedOut { .. } => "connection-timed-out",
+        DialError::Unreachable { .. } => "unreachable",
+    }
+}
+
 /// A string as in RFC 9651 section 3.3.3: printable ASCII, quoted.
 fn structured_string(text: &str) -> String {
     let printable = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' });
@@ -142,6 +177,14 @@ fn structured_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use hickory_resolver::net::NetError;
+    use tunnel::destination::Destination;
+    use tunnel::host::DnsName;
+    use tunnel::label::Label;
+    use tunnel::metrics::{OUTCOMES, REFUSAL_REASONS};
 
     #[test]
     fn an_answer_says_why_in_the_words_of_rfc_9209() {
@@ -157,6 +200,55 @@ mod tests {
             )
         );
         assert!(lines.any(|line| line == format!("Content-Length: {}", body.len())));
+    }
+
+    #[test]
+    fn every_refusal_has_a_reason_of_the_catalogue_and_every_reason_a_refusal() {
+        let mut reasons: Vec<_> = one_of_each().iter().map(Refusal::reason).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons, REFUSAL_REASONS);
+        for refusal in one_of_each() {
+            assert!(OUTCOMES.contains(&refusal.word()), "{refusal}");
+        }
+    }
+
+    fn one_of_each() -> Vec<Refusal> {
+        let destination = || "hsm.example:2223".parse::<Destination>().unwrap();
+        let name = || "hsm.example".parse::<DnsName>().unwrap();
+        let rule = || "hsm".parse::<Label>().unwrap();
+        let addr = SocketAddr::from(([10, 0, 10, 103], 2223));
+        let (peer, after) = (None, Duration::ZERO);
+        let source = || io::Error::other("no");
+        let disallowed = [
+            allowlist::Refusal::Host(destination().host),
+            allowlist::Refusal::Peer { rule: rule(), destination: destination(), peer },
+            allowlist::Refusal::Port { rule: rule(), destination: destination() },
+        ];
+        let dial = [
+            DnsError::failed(&name(), NetError::Busy).into(),
+            DnsError::NoAddress(name()).into(),
+            DnsError::NotFound(name()).into(),
+            DnsError::TimedOut { name: name(), after }.into(),
+            DialError::Local { addr, source: source() },
+            DialError::Prohibited { ip: addr.ip() },
+            DialError::Refused { addr },
+            DialError::TimedOut { addr, after },
+            DialError::Unreachable { addr, source: source() },
+        ];
+        let others = [
+            Refusal::Gone(source()),
+            Refusal::Malformed(RequestError::TooLong),
+            Refusal::NoEnclave(Cid::LOCAL),
+            LimitReached { rule: rule(), limit: 7 }.into(),
+            Refusal::Silent,
+            Refusal::Stopped(Stop::Disallowed),
+            Refusal::Stopped(Stop::Shutdown),
+            Refusal::TooMany,
+            Refusal::TooManySessions,
+        ];
+        let disallowed = disallowed.into_iter().map(Refusal::from);
+        disallowed.chain(dial.into_iter().map(Refusal::from)).chain(others).collect()
     }
 
     #[test]

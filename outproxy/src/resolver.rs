@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hickory_resolver::net::NetError;
-use metrics::Counter;
+use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tunnel::host::DnsName;
-use tunnel::metrics::DNS_STALE_ANSWERS;
+use tunnel::log_limit::count_suppressed;
+use tunnel::metrics as names;
 
 pub use self::error::DnsError;
 use self::memory::{Change, Memory, Recall};
@@ -75,6 +76,7 @@ struct Inner {
     state: Arc<Mutex<State>>,
     queries: Mutex<JoinSet<()>>,
     stale_answers: Counter,
+    seconds: Histogram,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,8 @@ impl Resolver {
                 warnings: Warnings::default(),
             })),
             queries: Mutex::default(),
-            stale_answers: metrics::counter!(DNS_STALE_ANSWERS),
+            stale_answers: counter!(names::DNS_STALE_ANSWERS),
+            seconds: histogram!(names::DNS_SECONDS),
         }))
     }
 
@@ -166,12 +169,19 @@ impl Resolver {
 
         let asked = timeout(self.0.budget, self.0.servers.ask(&question));
         let (budget, state) = (self.0.budget, Arc::clone(&self.0.state));
+        let seconds = self.0.seconds.clone();
         let mut queries = self.0.queries.lock().unwrap_or_else(PoisonError::into_inner);
         while queries.try_join_next().is_some() {}
         queries.spawn(async move {
+            let begun = Instant::now();
             let result = asked.await.unwrap_or_else(|_| {
                 Err(DnsError::TimedOut { name: question.name.clone(), after: budget })
             });
+            match &result {
+                Ok(_) => seconds.record(begun.elapsed()),
+                Err(DnsError::TimedOut { .. }) => count_failure("timed-out"),
+                Err(_) => count_failure("failed"),
+            }
             lock(&state).finish(&question, &result);
             sender.send_replace(Some(result));
         });
@@ -188,7 +198,10 @@ impl Resolver {
     ) -> Answer {
         let after = if last_good.is_some() { PATIENCE } else { self.0.budget };
         let result = match pending {
-            None => Err(DnsError::failed(&name, NetError::Busy)),
+            None => {
+                count_failure("busy");
+                Err(DnsError::failed(&name, NetError::Busy))
+            }
             Some(mut pending) => match timeout(after, pending.wait_for(Option::is_some)).await {
                 Err(_) => Err(DnsError::TimedOut { name, after }),
                 Ok(result) => result.ok().and_then(|result| result.clone()).unwrap_or_else(|| {
@@ -308,11 +321,17 @@ impl Warnings {
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if self.next.is_some_and(|next| now < next) {
             self.suppressed += 1;
+            count_suppressed(1);
             return None;
         }
         self.next = Some(now + WARNING_INTERVAL);
         Some(std::mem::take(&mut self.suppressed))
     }
+}
+
+/// A question was not answered, for one of the reasons of the catalogue.
+fn count_failure(reason: &'static str) {
+    counter!(names::DNS_FAILURES, "reason" => reason).increment(1);
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -61,6 +61,7 @@ impl Server {
             self.reload();
         }
         notify(&[NotifyState::Stopping]);
+        self.pages.overview.set_draining();
         let open = self.frontend.service().connections().count();
         let grace = self.config.limits.shutdown_grace;
         tracing::info!(open, ?grace, "shutting down");

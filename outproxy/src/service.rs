@@ -17,6 +17,7 @@ use tunnel::listener::Peer;
 use tunnel::notices::{Session, Tunnel};
 use tunnel::relay::{Lingering, Relay, Side, Timeouts};
 use tunnel::stream::Stream;
+use tunnel::traffic::Traffic;
 use tunnel::vsock;
 
 use crate::allowlist::{Permit, Rule};
@@ -123,9 +124,11 @@ impl Service {
                 return;
             };
             let (summary, lingering) = (&mut running).await;
-            let (destination, rule) = (&opened.destination, &opened.rule);
-            let duration = started.elapsed();
-            self.journal.ended(peer, destination, opened.address, rule, &summary, duration);
+            if let Some(Facts { destination, .. }) = connection.facts() {
+                let (address, rule) = (opened.address, &opened.rule);
+                let duration = started.elapsed();
+                self.journal.ended(peer, destination, address, rule, &summary, duration);
+            }
             lingering.closed().await;
         }
     }
@@ -192,14 +195,16 @@ impl Service {
         let permit = rule.try_acquire()?;
         let asked = Instant::now();
         let (upstream, address) = policy.dial(cid, &destination).await?;
-        self.journal.connected(asked.elapsed());
+        let meters = rule.meters();
+        meters.connect_seconds.record(asked.elapsed());
+        let traffic = Arc::clone(&meters.traffic);
         let timeouts = Timeouts {
             idle: policy.limits.idle_timeout,
             half_close: policy.limits.half_close_timeout,
         };
         let tunnel = id.and_then(|id| self.notices.register(cid, id));
-        let way = Way { early, timeouts, tunnel };
-        let opened = Opened { destination, address, rule, _permit: permit };
+        let way = Way { early, timeouts, tunnel, traffic };
+        let opened = Opened { address, rule, _permit: permit };
         Ok(Open::Tunnel(upstream, way, opened))
     }
 
@@ -265,10 +270,12 @@ struct Way {
     early: Option<Buffer>,
     timeouts: Timeouts,
     tunnel: Option<Tunnel>,
+    traffic: Arc<Traffic>,
 }
 
 fn relay(client: Stream, upstream: Stream, way: Way) -> Relay {
     let mut relay = Relay::new(client, upstream);
+    relay.set_traffic(way.traffic);
     if let Some(early) = way.early {
         let grant = way.tunnel.as_ref().map_or(head::GRANT, |_| head::GRANT_WITH_NOTICES);
         relay.receive_first(Buffer::holding(grant.as_bytes()), grant.len());
@@ -300,7 +307,6 @@ fn own_cid_or_warn(config: &Config) -> Option<Cid> {
 /// What is known of a tunnel as long as it lasts.
 #[derive(Debug)]
 struct Opened {
-    destination: Destination,
     address: SocketAddr,
     rule: Arc<Rule>,
     _permit: Permit,

@@ -1,12 +1,13 @@
 //! What is remembered of connections that are over: how many, and the last error of each
 //! destination.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tunnel::destination::Destination;
 
 use crate::allowlist::RuleName;
+use crate::outcomes::Outcomes;
 
 /// How many destinations are remembered with their last error.
 pub const MOST_DESTINATIONS: usize = 256;
@@ -14,10 +15,8 @@ pub const MOST_DESTINATIONS: usize = 256;
 /// Connections by their outcome, and errors by their destination.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// How many ended with each outcome.
-    pub ended: BTreeMap<&'static str, u64>,
-    /// How many were refused with each outcome.
-    pub refused: BTreeMap<&'static str, u64>,
+    /// How many are over.
+    pub outcomes: Outcomes,
     errors: HashMap<Destination, LastError>,
     next_order: u64,
 }

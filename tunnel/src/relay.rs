@@ -10,6 +10,7 @@ mod linger;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::connections::Stop;
 use crate::head_reader::{HeadError, HeadReader};
 use crate::notices::Tunnel;
 use crate::stream::Stream;
+use crate::traffic::Traffic;
 use crate::vsock::LostData;
 use direction::{Direction, TunnelAt};
 pub use linger::Lingering;
@@ -43,6 +45,7 @@ pub struct Relay {
     received: Direction,
     client_error: Option<io::Error>,
     tunnel: Option<(Side, Tunnel)>,
+    traffic: Option<Arc<Traffic>>,
 }
 
 impl Relay {
@@ -56,7 +59,13 @@ impl Relay {
             received: Direction::default(),
             client_error: None,
             tunnel: None,
+            traffic: None,
         }
+    }
+
+    /// Counts there, too, what is delivered, from [`Self::run`] on as it is.
+    pub fn set_traffic(&mut self, traffic: Arc<Traffic>) {
+        self.traffic = Some(traffic);
     }
 
     /// Says and hears of aborts beside the stream on this side, which leads to the other proxy.
@@ -121,11 +130,15 @@ impl Relay {
         mut stop: impl Future<Output = R> + Unpin,
     ) -> impl Future<Output = (Summary<R>, Lingering)> {
         // Not an async function: that would hold its arguments twice, in every idle tunnel.
+        self.count_since((0, 0));
         let mut relay = Some(self);
         let mut quiet = Quiet::new();
         std::future::poll_fn(move |cx| {
             let Some(running) = &mut relay else { return Poll::Pending };
-            let outcome = ready!(running.poll_copy(cx, timeouts, &mut stop, &mut quiet));
+            let before = running.bytes();
+            let outcome = running.poll_copy(cx, timeouts, &mut stop, &mut quiet);
+            running.count_since(before);
+            let outcome = ready!(outcome);
             match relay.take() {
                 Some(relay) => Poll::Ready(relay.close(outcome, timeouts)),
                 None => Poll::Pending,
@@ -134,7 +147,7 @@ impl Relay {
     }
 
     fn close<R>(mut self, outcome: Outcome<R>, timeouts: Timeouts) -> (Summary<R>, Lingering) {
-        let (sent, received) = (self.sent.bytes(), self.received.bytes());
+        let (sent, received) = self.bytes();
         let limit = timeouts.half_close * 2;
         let tunnel = self.tunnel.take();
         let failed = match outcome {
@@ -221,6 +234,18 @@ impl Relay {
             return Poll::Pending;
         }
         Poll::Ready((*side, error))
+    }
+
+    /// Payload bytes that were delivered so far: sent, and received.
+    fn bytes(&self) -> (u64, u64) {
+        (self.sent.bytes(), self.received.bytes())
+    }
+
+    fn count_since(&self, before: (u64, u64)) {
+        if let Some(traffic) = &self.traffic {
+            let (sent, received) = self.bytes();
+            traffic.add(sent - before.0, received - before.1);
+        }
     }
 
     fn moved(&self) -> u64 {

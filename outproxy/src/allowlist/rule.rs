@@ -1,7 +1,7 @@
 //! One rule of the allowlist, and the connections that it counts.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 use tunnel::destination::{Destination, Port};
@@ -11,6 +11,7 @@ use tunnel::label::Label;
 use tunnel::limits::MaxConnections;
 
 use super::pattern::HostPattern;
+use crate::meters::Meters;
 
 /// The name of a rule, in logs and metrics.
 pub type RuleName = Label;
@@ -31,6 +32,7 @@ pub struct Rule {
     /// How many connections are open, shared with the rules of this name before and after a
     /// reload.
     open: Arc<AtomicUsize>,
+    meters: OnceLock<Meters>,
 }
 
 impl Rule {
@@ -56,6 +58,7 @@ impl Rule {
             }),
             max_connections,
             open: Arc::default(),
+            meters: OnceLock::new(),
         }
     }
 
@@ -86,6 +89,13 @@ impl Rule {
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// What is counted of its connections as long as they last.
+    ///
+    /// They begin with the first call, since a file is also read where nothing is recorded yet.
+    pub fn meters(&self) -> &Meters {
+        self.meters.get_or_init(|| Meters::of(&self.name))
     }
 
     /// Whether the rule has this host and this port, for whatever client.

@@ -37,7 +37,7 @@ pub enum DnsError {
 }
 
 impl DnsError {
-    pub(super) fn failed(name: &DnsName, source: impl Into<NetError>) -> Self {
+    pub(crate) fn failed(name: &DnsName, source: impl Into<NetError>) -> Self {
         Self::Failed { name: name.clone(), source: Arc::new(source.into()) }
     }
 

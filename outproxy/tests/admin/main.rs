@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::process::Output;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use process::{Place, ask, ask_tcp, connect, echo, get, refusing};
@@ -25,6 +26,14 @@ fn rule(name: &str, ports: &[u16]) -> String {
 
 fn status(place: &Place) -> Value {
     serde_json::from_str(&get(place, "/status")).unwrap()
+}
+
+/// Asserts that these lines are among the metrics.
+fn assert_shows(place: &Place, lines: &[&str]) {
+    let metrics = get(place, "/metrics");
+    for line in lines {
+        assert!(metrics.lines().any(|found| found == *line), "`{line}` in {metrics}");
+    }
 }
 
 fn stdout(output: &Output) -> String {
@@ -50,7 +59,16 @@ fn every_connection_is_counted_and_the_last_errors_are_told() {
     let now = status(&place);
     assert_eq!(now["connections"]["open"], 1);
     assert_eq!(now["rules"][0], json!({ "name": "up", "open": 1, "max": 7 }));
-    assert!(get(&place, "/metrics").contains("\ntunnel_connections_open 1\n"));
+    assert_shows(
+        &place,
+        &[
+            "tunnel_connections_open 1",
+            "outproxy_rule_connections_open{rule=\"up\"} 1",
+            // It is still open.
+            "tunnel_bytes_total{rule=\"up\",direction=\"sent\"} 5",
+            "tunnel_bytes_total{rule=\"up\",direction=\"received\"} 5",
+        ],
+    );
     tunnel.shutdown(Shutdown::Write).unwrap();
     assert_eq!(tunnel.read_to_end(&mut Vec::new()).unwrap(), 0);
     outproxy.await_line("connection ended");
@@ -60,22 +78,7 @@ fn every_connection_is_counted_and_the_last_errors_are_told() {
         assert!(head.starts_with(&format!("HTTP/1.1 {code} ")), "{head}");
     }
 
-    let metrics = get(&place, "/metrics");
-    for line in [
-        "# TYPE tunnel_connections_total counter",
-        "tunnel_connections_total{rule=\"up\",outcome=\"finished\"} 1",
-        "tunnel_connections_total{rule=\"down\",outcome=\"unreachable\"} 1",
-        "tunnel_connections_total{rule=\"\",outcome=\"denied\"} 1",
-        "tunnel_connections_open 0",
-        "tunnel_bytes_total{direction=\"sent\"} 5",
-        "tunnel_bytes_total{direction=\"received\"} 5",
-        "tunnel_connect_seconds_count 1",
-        "tunnel_accept_errors_total 0",
-        "outproxy_dns_stale_answers_total 0",
-        concat!("tunnel_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
-    ] {
-        assert!(metrics.lines().any(|found| found == line), "`{line}` in {metrics}");
-    }
+    assert_shows(&place, AFTERWARDS);
 
     let now = status(&place);
     assert_eq!(now["version"], env!("CARGO_PKG_VERSION"));
@@ -102,6 +105,29 @@ fn every_connection_is_counted_and_the_last_errors_are_told() {
     let shown: Value = serde_json::from_str(&stdout(&shown)).unwrap();
     assert_eq!(shown["last_errors"], now["last_errors"]);
 }
+
+/// What the metrics say after one tunnel and two refusals.
+const AFTERWARDS: &[&str] = &[
+    "# TYPE tunnel_connections_total counter",
+    "tunnel_connections_total{rule=\"up\",cid=\"-\",outcome=\"finished\"} 1",
+    "tunnel_connections_total{rule=\"down\",cid=\"-\",outcome=\"unreachable\"} 1",
+    "tunnel_connections_total{rule=\"\",cid=\"-\",outcome=\"denied\"} 1",
+    "tunnel_connections_open 0",
+    "outproxy_rule_connections_open{rule=\"up\"} 0",
+    "outproxy_rule_connections_max{rule=\"up\"} 7",
+    "tunnel_bytes_total{rule=\"up\",direction=\"sent\"} 5",
+    "tunnel_bytes_total{rule=\"up\",direction=\"received\"} 5",
+    "tunnel_bytes_total{rule=\"down\",direction=\"sent\"} 0",
+    "tunnel_connect_seconds_count{rule=\"up\"} 1",
+    "tunnel_connect_seconds_count{rule=\"down\"} 0",
+    "outproxy_refusals_total{reason=\"connection-refused\"} 1",
+    "outproxy_refusals_total{reason=\"host-not-allowed\"} 0",
+    "outproxy_refusals_total{reason=\"port-not-allowed\"} 1",
+    "tunnel_accept_errors_total 0",
+    "outproxy_dns_stale_answers_total 0",
+    "outproxy_config_last_reload_successful 1",
+    concat!("tunnel_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+];
 
 #[test]
 fn what_is_no_request_for_a_page_is_refused() {
@@ -158,6 +184,7 @@ fn a_reload_moves_the_endpoint_or_changes_nothing() {
     outproxy.await_line("failed to reload");
     let now = status(&place);
     assert_eq!(now["config"]["last_reload"]["result"], "failed");
+    assert_shows(&place, &["outproxy_config_last_reload_successful 0"]);
     let error = now["config"]["last_reload"]["error"].as_str().unwrap();
     assert!(error.contains(&format!("failed to listen on `tcp:127.0.0.1:{port}`")), "{error}");
     assert_eq!(now["listeners"].as_array().unwrap().len(), 1);
@@ -170,6 +197,7 @@ fn a_reload_moves_the_endpoint_or_changes_nothing() {
     assert!(answer.contains("\"result\": \"ok\"") && answer.contains("/more\""), "{answer}");
     let answer = ask_tcp(port, "GET /metrics HTTP/1.1\r\n\r\n").unwrap();
     assert!(answer.contains("\ntunnel_reloads_total{result=\"failed\"} 1\n"), "{answer}");
+    assert!(answer.contains("\noutproxy_config_last_reload_successful 1\n"), "{answer}");
     let shown = place.run(&["status"]);
     assert!(stdout(&shown).contains("reloaded 0s ago"), "{}", stdout(&shown));
     assert!(UnixStream::connect(place.path("admin")).is_err());
@@ -178,6 +206,35 @@ fn a_reload_moves_the_endpoint_or_changes_nothing() {
     outproxy.hang_up();
     outproxy.await_line("reloaded");
     assert!(ask_tcp(port, "GET /healthz HTTP/1.1\r\n\r\n").is_err());
+}
+
+#[test]
+fn what_a_reload_removes_leaves_no_series() {
+    let (up, place) = (echo(), Place::new());
+    place.configure(&format!("{LISTEN}{ADMIN}{}", rule("old", &[up])));
+    let outproxy = place.serve();
+    let old = "outproxy_rule_connections_open{rule=\"old\"} 0";
+    assert_shows(&place, &[old]);
+    place.configure(&format!("{LISTEN}{ADMIN}{}", rule("new", &[up])));
+    outproxy.hang_up();
+    outproxy.await_line("reloaded");
+    assert_shows(&place, &["outproxy_rule_connections_open{rule=\"new\"} 0"]);
+    assert!(!get(&place, "/metrics").contains(old));
+}
+
+#[test]
+fn an_outproxy_that_drains_is_not_healthy() {
+    let (up, place) = (echo(), Place::new());
+    place.configure(&format!("{LISTEN}{ADMIN}{}", rule("up", &[up])));
+    let outproxy = place.serve();
+    assert_eq!(get(&place, "/healthz"), "ok\n");
+    let (_tunnel, _) = connect(&place, &format!("127.0.0.1:{up}"));
+    outproxy.signal(Signal::SIGTERM);
+    outproxy.await_line("shutting down");
+    let answer = ask(&place, "GET /healthz HTTP/1.1\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\ndraining\n"), "{answer}");
+    assert_shows(&place, &["tunnel_connections_open 1"]);
 }
 
 #[test]

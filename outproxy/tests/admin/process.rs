@@ -79,8 +79,12 @@ impl Outproxy {
     }
 
     pub(crate) fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        kill(pid, Signal::SIGHUP).unwrap();
+        kill(pid, signal).unwrap();
     }
 }
 
