@@ -160,6 +160,8 @@ pub(crate) fn system_tables(trial: Trial<'_>) -> Report {
 /// Has system calls fail for a moment; how many did.
 fn inject(directory: &Path, process: &Process, injection: &str, visits: &Visits) -> usize {
     let log = directory.join("strace");
+    // What the injection before has left would be counted until this one begins its own.
+    let _ = fs::remove_file(&log);
     let call = injection.split(':').next().unwrap_or_default();
     let mut command = Command::new("strace");
     command.args([
