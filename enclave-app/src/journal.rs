@@ -57,9 +57,17 @@ impl Journal {
 
     /// Reports each second how many lines were not logged.
     pub(crate) async fn count_suppressed(&self) -> ! {
-        let report = |lines| tracing::warn!(lines, "refusals not logged in the last second");
         self.noise.refill(report).await
     }
+
+    /// Reports those of the last second, which is the last.
+    pub(crate) fn close(&self) {
+        self.noise.settle(report);
+    }
+}
+
+fn report(lines: u64) {
+    tracing::warn!(lines, "refusals not logged in the last second");
 }
 
 const NOISE_PER_SECOND: u32 = 10;

@@ -56,8 +56,9 @@ impl Server {
         reception.leaving.send_replace(true);
         let cut_off = reception.connections.drain(grace, signals.stop()).await;
         reception.service.shutdown().await;
-        tracing::info!(cut_off, "stopped");
         journal.abort();
+        reception.service.journal().close();
+        tracing::info!(cut_off, "stopped");
     }
 }
 

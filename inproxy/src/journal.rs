@@ -64,9 +64,17 @@ impl Journal {
 
     /// Reports each second how many failures were not logged.
     pub async fn count_suppressed(&self) -> ! {
-        let report = |lines| tracing::warn!(lines, "failures not logged in the last second");
         self.failures.refill(report).await
     }
+
+    /// Reports those of the last second, which is the last.
+    pub fn close(&self) {
+        self.failures.settle(report);
+    }
+}
+
+fn report(lines: u64) {
+    tracing::warn!(lines, "failures not logged in the last second");
 }
 
 const FAILURES_PER_SECOND: u32 = 10;

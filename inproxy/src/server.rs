@@ -91,6 +91,7 @@ impl Server {
                 let grace = self.forwarder.shutdown_grace().min(LAST_BYTES);
                 self.forwarder.connections().drain(grace, pending::<()>()).await;
                 self.forwarder.notices().leave().await;
+                self.forwarder.journal().close();
                 Ok(code.into())
             }
             Duty::Serve(mut signals) => {
@@ -102,6 +103,7 @@ impl Server {
                 tracing::info!(open = connections.count(), ?grace, "shutting down");
                 let cut_off = connections.drain(grace, signals.stop()).await;
                 self.forwarder.notices().leave().await;
+                self.forwarder.journal().close();
                 tracing::info!(cut_off, "stopped");
                 Ok(ExitCode::SUCCESS)
             }

@@ -107,9 +107,17 @@ impl Journal {
 
     /// Reports each second how many refusals were not logged.
     pub async fn count_suppressed(&self) -> ! {
-        let report = |lines| tracing::warn!(lines, "refusals not logged in the last second");
         self.refusals.refill(report).await
     }
+
+    /// Reports those of the last second, which is the last.
+    pub fn close(&self) {
+        self.refusals.settle(report);
+    }
+}
+
+fn report(lines: u64) {
+    tracing::warn!(lines, "refusals not logged in the last second");
 }
 
 const REFUSALS_PER_SECOND: u32 = 10;

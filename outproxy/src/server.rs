@@ -52,7 +52,10 @@ impl Server {
     /// Serves until the operator wants it to stop, then drains.
     pub async fn run(mut self, mut signals: Signals) {
         let service = Arc::clone(self.frontend.service());
-        let journal = tokio::spawn(async move { service.journal().count_suppressed().await });
+        let journal = tokio::spawn({
+            let service = Arc::clone(&service);
+            async move { service.journal().count_suppressed().await }
+        });
         let recorder = self.pages.recorder.clone();
         let upkeep = tokio::spawn(async move { recorder.upkeep().await });
         notify(&[NotifyState::Ready]);
@@ -66,8 +69,9 @@ impl Server {
         let grace = self.config.limits.shutdown_grace;
         tracing::info!(open, ?grace, "shutting down");
         let cut_off = self.frontend.drain(grace, signals.stop()).await;
-        tracing::info!(cut_off, "stopped");
         journal.abort();
+        service.journal().close();
+        tracing::info!(cut_off, "stopped");
         upkeep.abort();
     }
 

@@ -50,12 +50,17 @@ impl LogLimit {
             self.used.notified().await;
             sleep(Duration::from_secs(1)).await;
             self.left.store(self.lines_per_second, Ordering::Relaxed);
-            match self.suppressed.swap(0, Ordering::Relaxed) {
-                0 => {}
-                suppressed => {
-                    count_suppressed(suppressed);
-                    report(suppressed);
-                }
+            self.settle(&report);
+        }
+    }
+
+    /// Hands `report` at once how many lines there were too many since it was told last.
+    pub fn settle(&self, report: impl Fn(u64)) {
+        match self.suppressed.swap(0, Ordering::Relaxed) {
+            0 => {}
+            suppressed => {
+                count_suppressed(suppressed);
+                report(suppressed);
             }
         }
     }
