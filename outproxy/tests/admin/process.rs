@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -37,6 +37,8 @@ impl Place {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outproxy"));
+        // As if no journal was there, which adds the time by itself.
+        command.env_remove("JOURNAL_STREAM");
         command.arg("--config").arg(self.path("outproxy.toml")).args(args);
         command
     }
@@ -55,8 +57,17 @@ impl Place {
             stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
         let outproxy = Outproxy { child, lines };
-        outproxy.await_line(" ready listeners=");
+        outproxy.await_line("ready");
         outproxy
+    }
+
+    /// Waits until so many reloads have succeeded, of which nothing may be logged.
+    pub(crate) fn await_reloads(&self, count: usize) {
+        let line = format!("tunnel_reloads_total{{result=\"ok\"}} {count}");
+        let deadline = Instant::now() + PATIENCE;
+        while !get(self, "/metrics").lines().any(|found| found == line) {
+            assert!(Instant::now() < deadline, "waited in vain for `{line}`");
+        }
     }
 }
 
@@ -76,6 +87,12 @@ impl Outproxy {
                 Err(error) => panic!("no line with `{words}`: {error}"),
             }
         }
+    }
+
+    /// Stops it, and returns all that it has logged and nobody has read.
+    pub(crate) fn finish(self) -> Vec<String> {
+        self.signal(Signal::SIGTERM);
+        self.lines.iter().collect()
     }
 
     pub(crate) fn hang_up(&self) {
