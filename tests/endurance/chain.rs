@@ -253,5 +253,6 @@ pub(crate) const VISITED: &[(SocketAddr, bool)] = &[(HSM, true), (HSM2, true), (
 pub(crate) const CLIENTS: usize = 16;
 /// What a proxy may keep of a load, in bytes: pages that an allocator has in part.
 pub(crate) const MARGIN: u64 = 2 << 20;
-const METRICS: &str = "tcp:127.0.0.1:9464";
+/// Where outproxy tells of itself.
+pub(crate) const METRICS: &str = "tcp:127.0.0.1:9464";
 const NAMES: [&str; 2] = ["outproxy", "inproxy"];

@@ -9,6 +9,7 @@ mod names;
 mod reloads;
 mod report;
 mod resources;
+mod scrapes;
 mod scripts;
 mod soak;
 mod storm;
@@ -88,6 +89,7 @@ const TRIALS: &[(&str, Try)] = &[
     ("log", resources::log),
     ("storm", storm::storm),
     ("slow", storm::slow),
+    ("scrapes", scrapes::scrapes),
 ];
 
 fn main() -> ExitCode {

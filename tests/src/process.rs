@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -133,6 +133,14 @@ impl Process {
             .take(2)
             .map(|ticks| ticks.parse::<u64>().expect("ticks"))
             .sum()
+    }
+
+    /// The processor time that its first thread has used, to the nanosecond.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let schedstat = self.proc("schedstat");
+        let time = schedstat.split_whitespace().next().expect("a time");
+        Duration::from_nanos(time.parse().expect("a number"))
     }
 
     fn bytes(&self, field: &str) -> u64 {
