@@ -5,7 +5,7 @@ GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
 GNU_BIN = target/$(GNU_TARGET)/release
 
-.PHONY: help build test check deny configs man demo bench bench-vsock bench-build \
+.PHONY: help build test check deny configs monitoring man demo bench bench-vsock bench-build \
 	endurance endurance-vsock endurance-build fuzz
 
 help: ## list what can be made
@@ -55,6 +55,10 @@ man: build ## the manual pages, in target/man, and what completes commands, in t
 			$(BIN)/$${page%.*} completions $$shell >$(COMPLETIONS)/$${page%.*}.$$shell; \
 		done; \
 	done
+
+monitoring: ## alerts and dashboard, as promtool sees them
+	tests/monitoring/setup
+	tests/monitoring/check
 
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo

@@ -6,6 +6,7 @@ mod catalogue;
 mod exposition;
 mod hostile;
 mod logging;
+mod monitoring;
 mod process;
 mod schema;
 
