@@ -170,6 +170,22 @@ impl Stream {
         }
     }
 
+    /// Closes a stream on which nothing was said, without an RST, which some services log as an
+    /// attack: waits until the peer closes, too, or `limit` has passed.
+    pub async fn take_leave(mut self, limit: Duration) {
+        if self.kind == Kind::Tcp {
+            // Also if this future is dropped.
+            tcp::set_close_or_warn(&self);
+        }
+        let closing = async {
+            self.shutdown_write()?;
+            while poll_fn(|cx| self.poll_read(cx, &mut Buffer::take())).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // A peer that does not close, or fails, was told all the same.
+        let _ = timeout(limit, closing).await;
+    }
+
     /// Tells the peer that nothing more will be sent: the half-close of shutdown(2).
     ///
     /// # Errors
