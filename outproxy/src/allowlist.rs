@@ -14,7 +14,7 @@ use tunnel::host::Host;
 use crate::address::is_prohibited_block;
 
 pub use self::pattern::{HostPattern, PatternError};
-pub use self::rule::{LimitReached, Permit, Rule, RuleName};
+pub use self::rule::{LimitReached, PROBED_PORT, Permit, Rule, RuleName};
 
 /// The rules, in the order of the file. What none of them lists is refused.
 #[derive(Clone, Debug, Default)]

@@ -139,7 +139,12 @@ impl DialError {
     }
 }
 
-async fn dial_address(
+/// Connects to one address within `limit`, if that is `permitted`. The socket is as it comes.
+///
+/// # Errors
+///
+/// [`DialError`], but for that of a name.
+pub async fn dial_address(
     addr: SocketAddr,
     limit: Duration,
     permitted: impl Fn(IpAddr) -> bool,

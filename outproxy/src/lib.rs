@@ -8,6 +8,7 @@ pub mod config;
 pub mod dial;
 pub mod doctor;
 pub mod frontend;
+pub mod health;
 pub mod journal;
 pub mod meters;
 pub mod notices;

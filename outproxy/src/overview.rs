@@ -125,6 +125,7 @@ impl Overview {
                     max: rule.max_connections.map(MaxConnections::get),
                 })
                 .collect(),
+            destinations: policy.health.status(),
             last_errors: tally
                 .errors()
                 .into_iter()

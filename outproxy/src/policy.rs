@@ -12,6 +12,8 @@ use crate::address::is_prohibited;
 use crate::allowlist::Allowlist;
 use crate::config::Config;
 use crate::dial::{DialError, dial};
+use crate::health::Health;
+use crate::refusal::Refusal;
 use crate::resolver::Resolver;
 
 /// The rules and limits in force.
@@ -23,33 +25,61 @@ pub struct Policy {
     pub limits: Limits,
     /// What turns names into addresses.
     pub resolver: Resolver,
+    /// Which destinations are up.
+    pub health: Health,
 }
 
 impl Policy {
     /// What `config` asks for.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::with_resolver(config, Resolver::new(config.nameservers.clone()))
+        Self::with(config, Resolver::new(config.nameservers.clone()), &Health::default())
     }
 
     /// What `config` asks for instead of this policy: connections stay counted, and the last good
-    /// answers of name servers stay known.
+    /// answers of name servers and what is known of destinations stay known.
     #[must_use]
     pub fn reloaded(&self, config: &Config) -> Self {
         let resolver = self.resolver.reloaded(config.nameservers.clone());
-        let mut policy = Self::with_resolver(config, resolver);
+        let mut policy = Self::with(config, resolver, &self.health);
         policy.allowlist.inherit(&self.allowlist);
         policy
     }
 
-    fn with_resolver(config: &Config, resolver: Resolver) -> Self {
-        let policy =
-            Self { allowlist: config.allowlist.clone(), limits: config.limits.clone(), resolver };
-        for rule in policy.allowlist.rules() {
+    fn with(config: &Config, resolver: Resolver, health: &Health) -> Self {
+        let allowlist = config.allowlist.clone();
+        let health = health.reloaded(&allowlist);
+        for rule in allowlist.rules() {
             // They are there as zero before anything is counted.
             rule.meters();
         }
-        policy
+        Self { allowlist, limits: config.limits.clone(), resolver, health }
+    }
+
+    /// As [`Self::dial`], unless the destination is known to be down; what comes of it is known
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Down`] at once, or [`Refusal::Dial`].
+    pub async fn reach(
+        &self,
+        peer: Option<Cid>,
+        destination: &Destination,
+    ) -> Result<(Stream, SocketAddr), Refusal> {
+        let attempt = self.health.admit(destination)?;
+        let dialled = self.dial(peer, destination).await;
+        let Some(attempt) = attempt else { return Ok(dialled?) };
+        match dialled {
+            Ok(dialled) => {
+                attempt.succeeded();
+                Ok(dialled)
+            }
+            Err(error) => {
+                let down = attempt.failed(&error);
+                Err(down.map_or_else(|| error.into(), Refusal::from))
+            }
+        }
     }
 
     /// Connects to a destination that a rule allows to `peer`.

@@ -11,6 +11,7 @@ use tunnel::head::RequestError;
 
 use crate::allowlist::{self, LimitReached};
 use crate::dial::DialError;
+use crate::health::Down;
 use crate::resolver::DnsError;
 
 /// Why a connection was not made.
@@ -23,6 +24,9 @@ pub enum Refusal {
     /// The destination could not be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// The destination is known to be down.
+    #[error(transparent)]
+    Down(#[from] Down),
     /// The client failed, or left, before it had said what it wants.
     #[error("the client left: {0}")]
     Gone(io::Error),
@@ -57,6 +61,9 @@ impl Refusal {
         match self {
             Self::Disallowed(_) | Self::NoEnclave(_) => (403, "Forbidden", "http_request_denied"),
             Self::Dial(error) => dial_status(error),
+            Self::Down(_) | Self::Stopped(Stop::Shutdown) => {
+                (503, "Service Unavailable", "destination_unavailable")
+            }
             Self::Malformed(RequestError::Method(_)) => {
                 (405, "Method Not Allowed", "http_request_error")
             }
@@ -69,9 +76,6 @@ impl Refusal {
             }
             Self::Silent => (408, "Request Timeout", "http_request_error"),
             Self::Stopped(Stop::Disallowed) => (403, "Forbidden", "http_request_denied"),
-            Self::Stopped(Stop::Shutdown) => {
-                (503, "Service Unavailable", "destination_unavailable")
-            }
         }
     }
 
@@ -81,6 +85,7 @@ impl Refusal {
         match self {
             Self::Disallowed(_) | Self::NoEnclave(_) => "denied",
             Self::Dial(_) => "unreachable",
+            Self::Down(_) => "down",
             Self::Gone(_) => "gone",
             Self::Malformed(_) => "malformed",
             Self::RuleFull(_) | Self::TooMany | Self::TooManySessions => "limit",
@@ -99,6 +104,7 @@ impl Refusal {
             Self::Disallowed(allowlist::Refusal::Peer { .. }) => "cid-not-allowed",
             Self::Disallowed(allowlist::Refusal::Port { .. }) => "port-not-allowed",
             Self::Dial(error) => dial_reason(error),
+            Self::Down(_) => "destination-down",
             Self::Gone(_) => "client-gone",
             Self::Malformed(_) => "malformed",
             Self::NoEnclave(_) => "no-enclave",
@@ -237,6 +243,7 @@ mod tests {
             DialError::Unreachable { addr, source: source() },
         ];
         let others = [
+            Down { address: addr, lasts: after, was_tried: false, reason: "no".into() }.into(),
             Refusal::Gone(source()),
             Refusal::Malformed(RequestError::TooLong),
             Refusal::NoEnclave(Cid::LOCAL),

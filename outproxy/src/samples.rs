@@ -23,6 +23,7 @@ pub fn take(overview: &Overview) {
             gauge!(names::RULE_CONNECTIONS_MAX, "rule" => name).set(most as f64);
         }
     }
+    policy.health.sample();
     for (client, rule, over, count) in service.journal().outcomes().iter() {
         let rule = rule.map_or_else(String::new, ToString::to_string);
         let labels = [("rule", rule), ("cid", client.to_string()), ("outcome", over.word().into())];

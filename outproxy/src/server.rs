@@ -15,6 +15,7 @@ use tunnel::telemetry::LogHandle;
 use crate::admin::{Admin, Pages};
 use crate::config::Config;
 use crate::frontend::Frontend;
+use crate::health::Prober;
 use crate::overview::Overview;
 use crate::recorder::Recorder;
 
@@ -26,6 +27,7 @@ pub struct Server {
     frontend: Frontend,
     pages: Pages,
     admin: Option<Admin>,
+    prober: Prober,
 }
 
 impl Server {
@@ -46,7 +48,7 @@ impl Server {
         overview.set_listeners(config.listeners.clone());
         let pages = Pages { overview, recorder };
         let admin = admin.map(|listener| Admin::start(listener, pages.clone()));
-        Ok(Self { config, log, frontend, pages, admin })
+        Ok(Self { config, log, frontend, pages, admin, prober: Prober::default() })
     }
 
     /// Serves until the operator wants it to stop, then drains.
@@ -58,6 +60,7 @@ impl Server {
         });
         let recorder = self.pages.recorder.clone();
         let upkeep = tokio::spawn(async move { recorder.upkeep().await });
+        self.probe();
         notify(&[NotifyState::Ready]);
         tracing::info!(listeners = self.config.listeners.len(), "ready");
         while signals.next().await == Wish::Reload {
@@ -65,6 +68,7 @@ impl Server {
         }
         notify(&[NotifyState::Stopping]);
         self.pages.overview.set_draining();
+        self.prober = Prober::default();
         let open = self.frontend.service().connections().count();
         let grace = self.config.limits.shutdown_grace;
         tracing::info!(open, ?grace, "shutting down");
@@ -108,7 +112,14 @@ impl Server {
         self.pages.overview.set_listeners(config.listeners.clone());
         self.log.set(config.log);
         self.config = config;
+        self.probe();
         Ok(disallowed)
+    }
+
+    /// Probes the destinations of the policy in force.
+    fn probe(&mut self) {
+        let policy = self.frontend.service().policy();
+        self.prober.follow(&policy.health, policy.limits.connect_timeout);
     }
 
     /// Binds the endpoint of `[metrics]`, if there is one that this server has not bound yet.

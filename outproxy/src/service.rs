@@ -194,7 +194,7 @@ impl Service {
         let rule = Arc::clone(policy.allowlist.find(cid, &destination)?);
         let permit = rule.try_acquire()?;
         let asked = Instant::now();
-        let (upstream, address) = policy.dial(cid, &destination).await?;
+        let (upstream, address) = policy.reach(cid, &destination).await?;
         let meters = rule.meters();
         meters.connect_seconds.record(asked.elapsed());
         let traffic = Arc::clone(&meters.traffic);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::DestinationStatus;
+use crate::health::status::table;
 use crate::table::Table;
 use crate::tally::seconds_since_1970;
 
@@ -23,6 +25,8 @@ pub struct Status {
     pub connections: ConnectionsStatus,
     /// The rules, in the order in which they are tried.
     pub rules: Vec<RuleStatus>,
+    /// Which destinations are up, of those that are probed.
+    pub destinations: Vec<DestinationStatus>,
     /// What went wrong with destinations, the most recent first.
     pub last_errors: Vec<ErrorStatus>,
 }
@@ -135,6 +139,9 @@ impl fmt::Display for Status {
             self.connections.max.to_string(),
         ]);
         write!(f, "\n{listeners}\n{rules}")?;
+        if let Some(destinations) = table(&self.destinations, now) {
+            write!(f, "\n{destinations}")?;
+        }
 
         let mut outcomes = Table::new(["connections", "outcome", "so far"]);
         let ConnectionsStatus { ended, refused, .. } = &self.connections;
@@ -163,11 +170,11 @@ impl fmt::Display for Status {
     }
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
-fn age(now: u64, time: u64) -> String {
+pub(crate) fn age(now: u64, time: u64) -> String {
     rough(now.saturating_sub(time))
 }
 

@@ -76,7 +76,7 @@ impl World {
         let (routed, raw, cids) = (self.leg.listen(0), self.leg.listen(1), self.leg.cids());
         format!(
             "[[listen]]\non = '{routed}'\n[[listen]]\non = '{raw}'\nto = '{RAW}'\n\
-             [[allow]]\nname = 'raw'\nhosts = ['{}']\nports = [2223]\n{cids}\n\
+             [[allow]]\nname = 'raw'\nhosts = ['{}']\nports = [2223]\nprobe = false\n{cids}\n\
              [[allow]]\nname = 'hsm'\nhosts = [{hosts}]\nports = [2223, 2224, 2225]\n{cids}\n\
              [limits]\n{limits}\n[log]\nformat = 'json'\n",
             RAW.ip()

@@ -122,6 +122,14 @@ catalogue! {
         "Connections of a rule that are open, or being made.";
     RULE_CONNECTIONS_MAX, "outproxy_rule_connections_max", Gauge, Count, Outproxy, [RULE],
         "How many connections of a rule may be open at once, if the rule says so.";
+    DESTINATION_UP, "outproxy_destination_up", Gauge, Count, Outproxy, [RULE, DESTINATION],
+        "Whether a destination that is probed is up: 1 if it is, 0 if it is down.";
+    DESTINATION_STATE_SECONDS, "outproxy_destination_state_seconds", Gauge, Seconds, Outproxy, [RULE, DESTINATION],
+        "How long a destination has been up or down.";
+    DESTINATION_CONNECT_SECONDS, "outproxy_destination_connect_seconds", Gauge, Seconds, Outproxy, [RULE, DESTINATION],
+        "How long the last connect to a destination took that succeeded.";
+    DESTINATION_ERROR_AGE, "outproxy_destination_last_error_age_seconds", Gauge, Seconds, Outproxy, [RULE, DESTINATION, CONNECT_ERROR],
+        "How long ago a connect to a destination failed most recently.";
     DNS_SECONDS, "outproxy_dns_query_seconds", Histogram, Seconds, Outproxy, [],
         "Time until a name server answered, also that there is no such name or address.";
     DNS_FAILURES, "outproxy_dns_failures_total", Counter, Count, Outproxy, [DNS_FAILURE],
@@ -148,6 +156,14 @@ const CID: LabelKey = LabelKey {
          for a client of a `tcp:` or `unix:` listener",
     ),
 };
+const CONNECT_ERROR: LabelKey = LabelKey {
+    key: "error",
+    values: Values::Closed(&["local", "refused", "timed-out", "unreachable"]),
+};
+const DESTINATION: LabelKey = LabelKey {
+    key: "destination",
+    values: Values::From("an address in `hosts` of the rule, and a port of it"),
+};
 const DIRECTION: LabelKey =
     LabelKey { key: "direction", values: Values::Closed(&["received", "sent"]) };
 const DNS_FAILURE: LabelKey =
@@ -169,6 +185,7 @@ pub const OUTCOMES: &[&str] = &[
     "client-aborted",
     "denied",
     "disallowed",
+    "down",
     "finished",
     "gone",
     "half-close-timeout",
@@ -191,6 +208,7 @@ pub const REFUSAL_REASONS: &[&str] = &[
     "client-gone",
     "connection-refused",
     "connection-timed-out",
+    "destination-down",
     "dns-failed",
     "dns-no-address",
     "dns-timed-out",

@@ -1,5 +1,6 @@
 //! One rule of the allowlist, and the connections that it counts.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -29,6 +30,9 @@ pub struct Rule {
     pub cids: Option<Box<[Cid]>>,
     /// How many connections may be open at once. `None`: as many as the whole outproxy may have.
     pub max_connections: Option<MaxConnections>,
+    /// Whether its addresses are probed, on each of its ports. `None`: on that of CloudHSM's which
+    /// tells whether the HSM is there, [`PROBED_PORT`], if it is one of them.
+    pub probe: Option<bool>,
     /// How many connections are open, shared with the rules of this name before and after a
     /// reload.
     open: Arc<AtomicUsize>,
@@ -57,9 +61,16 @@ impl Rule {
                 cids.into()
             }),
             max_connections,
+            probe: None,
             open: Arc::default(),
             meters: OnceLock::new(),
         }
+    }
+
+    /// Says whether its addresses are probed.
+    #[must_use]
+    pub fn with_probes(self, probe: Option<bool>) -> Self {
+        Self { probe, ..self }
     }
 
     pub(super) fn count_with(&mut self, old: &Self) {
@@ -120,6 +131,18 @@ impl Rule {
             && self.hosts.iter().all(covers_host)
     }
 
+    /// The destinations that are probed. Blocks and names are not.
+    pub fn probed(&self) -> impl Iterator<Item = SocketAddr> {
+        let is_probed = |port: &Port| self.probe.unwrap_or_else(|| port.get() == PROBED_PORT);
+        let ports = self.ports.iter().copied().filter(is_probed);
+        ports.flat_map(|port| {
+            self.hosts.iter().filter_map(move |host| match host {
+                HostPattern::Address(ip) => Some(SocketAddr::new(*ip, port.get())),
+                HostPattern::Name(_) | HostPattern::Network(_) | HostPattern::Suffix(_) => None,
+            })
+        })
+    }
+
     pub(super) fn lists_host(&self, host: &Host) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))
     }
@@ -136,6 +159,10 @@ impl Rule {
         }
     }
 }
+
+/// Where an HSM of CloudHSM's takes connections of clients. What 2224 and 2225 are for often does not
+/// listen.
+pub const PROBED_PORT: u16 = 2223;
 
 /// One open connection of a rule, counted until this is dropped.
 #[derive(Debug)]

@@ -45,21 +45,29 @@ pub(super) struct AllowFile {
     ports: List<Port>,
     cids: Option<List<Cid>>,
     max_connections: Option<MaxConnections>,
+    probe: Option<Spanned<bool>>,
 }
 
 impl AllowFile {
     /// The rule, which stands where its name stands.
     pub(super) fn into_rule(self, mistakes: &mut Mistakes) -> Spanned<Rule> {
-        Spanned::new(
-            self.name.span(),
-            Rule::new(
-                self.name.into_inner(),
-                self.hosts.into_values(mistakes),
-                self.ports.into_values(mistakes),
-                self.cids.map(|cids| cids.into_values(mistakes)),
-                self.max_connections,
-            ),
-        )
+        let rule = Rule::new(
+            self.name.get_ref().clone(),
+            self.hosts.into_values(mistakes),
+            self.ports.into_values(mistakes),
+            self.cids.map(|cids| cids.into_values(mistakes)),
+            self.max_connections,
+        );
+        let rule = rule.with_probes(self.probe.as_ref().map(|probe| *probe.get_ref()));
+        let is_unfit = |host: &HostPattern| !matches!(host, HostPattern::Address(_));
+        if let Some(probe) = self.probe
+            && *probe.get_ref()
+            && !rule.hosts.is_empty()
+            && rule.hosts.iter().all(is_unfit)
+        {
+            mistakes.add(probe.span(), NOTHING_TO_PROBE);
+        }
+        Spanned::new(self.name.span(), rule)
     }
 }
 
@@ -105,6 +113,9 @@ impl From<Nameserver> for SocketAddr {
     "`{0}` is not the address of a DNS server; write it as in `169.254.169.253` or `127.0.0.1:5353`"
 )]
 pub(super) struct NameserverError(Clamped);
+
+const NOTHING_TO_PROBE: &str = "`hosts` has no address, and blocks and names are not probed; \
+     write the addresses into `hosts`, or remove `probe`";
 
 /// RFC 1035 section 4.2.
 const DNS_PORT: u16 = 53;

@@ -22,6 +22,7 @@ hosts = ["10.0.10.103", "10.0.11.27", "10.0.12.0/24"]
 ports = [2223, 2224, 2225]
 cids  = [16]
 max-connections = 256
+probe = false
 
 [[allow]]
 name  = "secretsmanager"
@@ -93,6 +94,7 @@ fn the_documented_file_is_understood() {
     assert_eq!(hsm.hosts[2].to_string(), "10.0.12.0/24");
     assert_eq!(hsm.cids.as_deref(), Some(&[Cid::new(16)][..]));
     assert_eq!(hsm.max_connections.map(MaxConnections::get), Some(256));
+    assert_eq!((hsm.probe, secretsmanager.probe), (Some(false), None));
     assert_eq!(secretsmanager.ports[..], [Port::try_from(443).unwrap()]);
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.nameservers, Some(vec!["169.254.169.253:53".parse().unwrap()]));
@@ -323,12 +325,44 @@ fn a_rule_behind_one_that_matches_all_it_lists_is_refused() {
 }
 
 #[test]
+fn addresses_are_probed_on_the_port_of_hsms_or_on_all_or_on_none() {
+    let probed = |probe: &str| -> Vec<String> {
+        let config = config(&format!(
+            "[[listen]]\non = 'unix:/a'\n[[allow]]\nname = 'a'\n\
+             hosts = ['10.0.10.103', '10.0.12.0/24', 'a.b', 'fd00::10']\nports = [2224, 2223]\n{probe}"
+        ));
+        config.allowlist.rules()[0].probed().map(|address| address.to_string()).collect()
+    };
+    assert_eq!(probed(""), ["10.0.10.103:2223", "[fd00::10]:2223"]);
+    let all = ["10.0.10.103:2223", "[fd00::10]:2223", "10.0.10.103:2224", "[fd00::10]:2224"];
+    assert_eq!(probed("probe = true"), all);
+    assert!(probed("probe = false").is_empty());
+}
+
+#[test]
+fn nobody_probes_blocks_and_names() {
+    let file = |hosts: &str, probe: &str| {
+        format!(
+            "[[listen]]\non = 'unix:/a'\n[[allow]]\nname = 'a'\n\
+             hosts = {hosts}\nports = [443]\nprobe = {probe}"
+        )
+    };
+    assert_mistake(&file("['10.0.12.0/24', 'a.b']", "true"), 7, "write the addresses into");
+    // What else is wrong there says enough.
+    assert_eq!(mistakes(&file("['10.0.12.300']", "true")).len(), 1);
+    config(&file("['10.0.12.0/24', 'a.b']", "false"));
+    config(&file("['10.0.12.0/24', '10.0.13.1']", "true"));
+}
+
+#[test]
 fn unknown_keys_and_wrong_types_are_refused_everywhere() {
     for (text, line, expected) in [
         ("[[listen]]\nno = 'vsock:any:1'", 2, "unknown key `no`"),
         ("[[lisen]]\non = 'vsock:any:1'", 1, "write `listen`"),
         ("[[allow]]\nport = 1", 2, "write `ports`"),
         ("[[allow]]\nname = 'a'\nhosts = ['a']\nports = 443", 4, "expected an array"),
+        ("[[allow]]\nprobes = true", 2, "write `probe`"),
+        ("[[allow]]\nname = 'a'\nprobe = 2223", 3, "expected a boolean"),
         ("[limits]\nmax-connection = 1", 2, "write `max-connections`"),
         ("[limits]\noutproxy-retry = '2s'", 2, "unknown key `outproxy-retry`"),
         ("[dns]\nserver = []", 2, "write `servers`"),

@@ -13,7 +13,9 @@ use crate::{ADMIN, LISTEN, rule};
 /// An outproxy that has had to do with everything that is counted.
 pub(crate) fn busy(place: &Place) -> Outproxy {
     let (up, (_held, down)) = (echo(), refusing());
-    place.configure(&format!("{LISTEN}{ADMIN}{}{}", rule("up", &[up]), rule("down", &[down])));
+    let [up_rule, down_rule] =
+        [("up", up), ("down", down)].map(|(name, port)| rule(name, &[port]) + "probe = true\n");
+    place.configure(&format!("{LISTEN}{ADMIN}{up_rule}{down_rule}"));
     let outproxy = place.serve();
     let (mut tunnel, _) = connect(place, &format!("127.0.0.1:{up}"));
     tunnel.write_all(b"hello").unwrap();

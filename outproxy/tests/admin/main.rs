@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod exposition;
+mod health;
 mod hostile;
 mod logging;
 mod monitoring;

@@ -6,6 +6,7 @@ mod application;
 mod config;
 mod enclave;
 mod facts;
+mod health;
 mod hsm;
 mod limits;
 mod outage;
@@ -41,6 +42,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
     (FACTS, facts::connecting::ALL),
     (FACTS, facts::proxies::ALL),
     (FACTS, facts::stalls::ALL),
+    ("health", health::ALL),
     ("hsm", hsm::ALL),
     ("limits", limits::ALL),
     ("outage", outage::ALL),
