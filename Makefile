@@ -60,6 +60,34 @@ monitoring: ## alerts and dashboard, as promtool sees them
 	tests/monitoring/setup
 	tests/monitoring/check
 
+.PHONY: package packages test-packages test-systemd
+
+packages: ## .deb, .rpm, SBOMs and checksums, in target/packages; for aarch64, too, with Debian's compiler for it
+	rm -rf target/packages
+	$(MAKE) man package
+	@if command -v $(AARCH64)-gcc >/dev/null; then $(MAKE) package TARGET=aarch64-unknown-linux-musl; \
+	else echo 'skipped: packages for aarch64, which need gcc-aarch64-linux-gnu and libc6-dev-arm64-cross'; fi
+	cd target/packages && sha256sum -- * >SHA256SUMS
+
+package: build
+	packages/setup
+	packages/build $(TARGET)
+
+# ring and enclave-app need C, of which musl-gcc and cargo know only this machine's.
+AARCH64 = aarch64-linux-gnu
+ifneq ($(shell uname -m),aarch64)
+export CC_aarch64_unknown_linux_musl = $(AARCH64)-gcc
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = $(AARCH64)-gcc
+endif
+
+test-packages: ## what `make packages` has made: contents, modes, configuration, SBOMs, reproducibility
+	tests/packages
+
+test-systemd: packages ## the package on a fresh Debian with systemd, in a virtual machine
+	cargo build --release --target $(TARGET) -p tests --bin traffic
+	tests/lab/setup
+	BIN_DIR=$(BIN) tests/systemd/run target/packages
+
 demo: build ## the whole path on one machine: no root, no VM, no Nitro
 	BIN_DIR=$(BIN) tests/demo
 
