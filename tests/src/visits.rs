@@ -51,17 +51,8 @@ impl Visit {
     ///
     /// [`Failure`].
     pub fn make(self, to: SocketAddr) -> Result<(), Failure> {
-        match TcpStream::connect_timeout(&to, patience()) {
-            Ok(stream) => self.make_on(&mut bounded(stream)),
-            // It was accepted, and the abort was quicker than connect(2).
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                Err(Failure::Aborted(error.kind()))
-            }
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                Err(Failure::Broken("connect(2) hangs".into()))
-            }
-            Err(error) => Err(Failure::Refused(error.kind())),
-        }
+        let stream = TcpStream::connect_timeout(&to, patience()).map_err(Failure::of_connect)?;
+        self.make_on(&mut bounded(stream))
     }
 
     /// Makes the visit on a connection.
@@ -71,14 +62,14 @@ impl Visit {
     /// [`Failure`].
     pub fn make_on(self, stream: &mut TcpStream) -> Result<(), Failure> {
         let bytes = Bytes::new(self.seed.into()).at(0, self.size as usize);
-        stream.write_all(&[&self.head(), bytes].concat()).map_err(failed)?;
+        stream.write_all(&[&self.head(), bytes].concat()).map_err(Failure::of_stream)?;
         if self.ends_early {
             half_close(stream)?;
         }
         let (mut seen, mut chunk) = (Seen::default(), [0; 16 * 1024]);
         let mut ended = self.ends_early;
         loop {
-            match stream.read(&mut chunk).map_err(failed)? {
+            match stream.read(&mut chunk).map_err(Failure::of_stream)? {
                 0 => break,
                 count => seen.take(&chunk[..count]).map_err(Failure::Broken)?,
             }
@@ -93,11 +84,76 @@ impl Visit {
         seen.end().map_err(Failure::Broken)
     }
 
+    /// Makes the visit on a connection, but pauses after each byte that came back until `is_over`;
+    /// then the rest follows at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`].
+    pub fn stay_on(
+        self,
+        stream: &mut TcpStream,
+        mut pause: impl FnMut(),
+        is_over: impl Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let mut seen = Seen::default();
+        self.echo(stream, &self.head(), &mut seen)?;
+        let bytes = Bytes::new(self.seed.into());
+        let (mut place, size) = (0, self.size as usize);
+        while place < size && !is_over() {
+            self.echo(stream, bytes.at(place as u64, 1), &mut seen)?;
+            place += 1;
+            pause();
+        }
+        while place < size {
+            let rest = bytes.at(place as u64, size - place);
+            self.echo(stream, rest, &mut seen)?;
+            place += rest.len();
+        }
+        half_close(stream)?;
+        match stream.read(&mut [0]).map_err(Failure::of_stream)? {
+            0 => seen.end().map_err(Failure::Broken),
+            _ => Err(Failure::Broken("N1: more than was sent".into())),
+        }
+    }
+
+    /// Sends bytes, and takes as many.
+    fn echo(self, stream: &mut TcpStream, bytes: &[u8], seen: &mut Seen) -> Result<(), Failure> {
+        stream.write_all(bytes).map_err(Failure::of_stream)?;
+        let mut echo = vec![0; bytes.len()];
+        stream.read_exact(&mut echo).map_err(Failure::of_stream)?;
+        seen.take(&echo).map_err(Failure::Broken)
+    }
+
     fn head(self) -> [u8; HEAD] {
         let mut head = [0; HEAD];
         head[..4].copy_from_slice(&self.seed.to_be_bytes());
         head[4..].copy_from_slice(&self.size.to_be_bytes());
         head
+    }
+}
+
+impl Failure {
+    /// What connect(2) answered.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+    pub fn of_connect(error: io::Error) -> Self {
+        match error.kind() {
+            // It was accepted, and the abort was quicker than connect(2).
+            ErrorKind::ConnectionReset => Self::Aborted(error.kind()),
+            ErrorKind::TimedOut => Self::Broken("connect(2) hangs".into()),
+            kind => Self::Refused(kind),
+        }
+    }
+
+    /// What a read or a write answered.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+    pub fn of_stream(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::WouldBlock => Self::Broken("it hangs".into()),
+            kind => Self::Aborted(kind),
+        }
     }
 }
 
@@ -157,11 +213,11 @@ impl Upstream {
 fn answer(stream: &mut TcpStream) -> Result<(), Failure> {
     let (mut seen, mut chunk) = (Seen::default(), [0; 16 * 1024]);
     loop {
-        match stream.read(&mut chunk).map_err(failed)? {
+        match stream.read(&mut chunk).map_err(Failure::of_stream)? {
             0 => return seen.end().map_err(Failure::Broken),
             count => {
                 seen.take(&chunk[..count]).map_err(Failure::Broken)?;
-                stream.write_all(&chunk[..count]).map_err(failed)?;
+                stream.write_all(&chunk[..count]).map_err(Failure::of_stream)?;
             }
         }
     }
@@ -410,15 +466,7 @@ impl Drop for Over<'_> {
 fn half_close(stream: &TcpStream) -> Result<(), Failure> {
     match stream.shutdown(Shutdown::Write) {
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
-        result => result.map_err(failed),
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
-fn failed(error: io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::WouldBlock => Failure::Broken("it hangs".into()),
-        kind => Failure::Aborted(kind),
+        result => result.map_err(Failure::of_stream),
     }
 }
 
