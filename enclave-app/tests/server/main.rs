@@ -19,3 +19,4 @@ mod frames;
 mod hardening;
 mod keys;
 mod life;
+mod logging;

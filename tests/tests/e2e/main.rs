@@ -9,6 +9,7 @@ mod facts;
 mod health;
 mod hsm;
 mod limits;
+mod logging;
 mod outage;
 mod policy;
 mod relay;
@@ -45,6 +46,7 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("health", health::ALL),
     ("hsm", hsm::ALL),
     ("limits", limits::ALL),
+    ("logging", logging::ALL),
     ("outage", outage::ALL),
     ("policy", policy::ALL),
     ("relay", relay::ALL),
