@@ -29,24 +29,35 @@ pub fn loses_vsock_data() -> bool {
     RUNNING.is_some_and(Release::loses_vsock_data)
 }
 
+/// The version of the running kernel, if it can be read.
+#[must_use]
+pub fn running() -> Option<Release> {
+    *RUNNING
+}
+
 /// Not from /proc, of which a service may see only its processes.
 static RUNNING: LazyLock<Option<Release>> =
     LazyLock::new(|| Release::parse(uname().ok()?.release().to_str()?));
 
 /// The version of a Linux kernel, as in `6.12.95-cloud-amd64`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Release(u32, u32, u32);
+pub struct Release(u32, u32, u32);
 
 impl Release {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let version = text.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
         let mut numbers = version.split('.').map(|number| number.parse().ok());
         Some(Self(numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
     }
 
     /// Measured: 6.12.94, .95 and .100 do, 6.12.90, .101, .107 and .113 do not, nor does 6.1.192.
-    fn loses_vsock_data(self) -> bool {
+    pub(crate) fn loses_vsock_data(self) -> bool {
         (Self(6, 12, 92)..Self(6, 12, 101)).contains(&self)
+    }
+
+    /// Whether each vsock packet that waits takes 4 KiB, however small it is.
+    pub(crate) fn wastes_vsock_memory(self) -> bool {
+        self < Self(5, 4, 0)
     }
 }
 
@@ -71,5 +82,11 @@ mod tests {
             assert!(!loses(text), "{text}");
         }
         assert_eq!(Release::parse("unknown"), None);
+    }
+
+    #[test]
+    fn the_kernels_that_waste_memory_are_known() {
+        let wastes = |text| Release::parse(text).unwrap().wastes_vsock_memory();
+        assert!(wastes("4.14.256") && wastes("5.3.18") && !wastes("5.4.0") && !wastes("6.6.79"));
     }
 }

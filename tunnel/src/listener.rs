@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::destination::Destination;
 use crate::endpoint::{Cid, Endpoint};
 use crate::host::Host;
 use crate::stream::{Kind, Stream};
@@ -90,6 +91,23 @@ impl Listener {
     }
 }
 
+/// Binds an endpoint of a kind that nobody else can bind then, but does not listen, and lets it go
+/// again. Not for Unix sockets, whose name would stay.
+///
+/// # Errors
+///
+/// [`ListenError`], with what the system answered.
+pub fn try_bind(endpoint: &Endpoint) -> Result<(), ListenError> {
+    let bind = || match endpoint {
+        Endpoint::Tcp(Destination { host: Host::Ip(ip), port }) => {
+            bind_tcp((*ip, port.get()).into()).map(drop)
+        }
+        Endpoint::Tcp(_) | Endpoint::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        Endpoint::Vsock { cid, port } => vsock::bind(*cid, *port).map(drop),
+    };
+    bind().map_err(|source| ListenError { endpoint: endpoint.clone(), source })
+}
+
 /// Who connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Peer {
@@ -135,6 +153,20 @@ pub struct ListenError {
     source: io::Error,
 }
 
+impl ListenError {
+    /// Whether somebody else has it.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
+    /// Whether this process lacks a privilege.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
 /// What an operator can do about it, where the errno alone does not say.
 fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
     match (endpoint, error.raw_os_error()) {
@@ -153,6 +185,12 @@ fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
 }
 
 fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = bind_tcp(address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     let domain = match address.ip() {
         IpAddr::V4(_) => Domain::IPV4,
         IpAddr::V6(_) => Domain::IPV6,
@@ -165,7 +203,6 @@ fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 

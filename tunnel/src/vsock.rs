@@ -45,9 +45,15 @@ const STALLED_BUFFER_SIZE: u64 = 9 * BUFFER_SIZE;
 /// What socket(2), bind(2) and listen(2) answer: ENODEV or EAFNOSUPPORT where the machine has no
 /// vsock, EADDRNOTAVAIL for a CID that is not its own, EACCES below port 1024.
 pub(crate) fn listen(cid: Cid, port: VsockPort, backlog: i32) -> io::Result<Socket> {
+    let socket = bind(cid, port)?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}
+
+/// As [`listen`], but without listening.
+pub(crate) fn bind(cid: Cid, port: VsockPort) -> io::Result<Socket> {
     let socket = socket()?;
     socket.bind(&SockAddr::vsock(cid.get(), port.get()))?;
-    socket.listen(backlog)?;
     Ok(socket)
 }
 
@@ -120,7 +126,16 @@ impl LostData {
 /// The CID of this machine, or `None` where it has no `/dev/vsock`.
 #[must_use]
 pub fn local_cid() -> Option<Cid> {
-    ::vsock::get_local_cid().ok().map(Cid::new)
+    try_local_cid().ok()
+}
+
+/// The CID of this machine: [`Cid::ANY`] where it has no transport.
+///
+/// # Errors
+///
+/// What open(2) of `/dev/vsock` answers.
+pub(crate) fn try_local_cid() -> io::Result<Cid> {
+    ::vsock::get_local_cid().map(Cid::new)
 }
 
 fn socket() -> io::Result<Socket> {
