@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +16,7 @@ use tunnel::documents::{Body, Chapter, Document, Page, help};
 #[command(name = "inproxy", version, after_long_help = help(PAGE.chapters))]
 pub struct Cli {
     /// The configuration.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/inproxy.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// Only read the configuration; exit with 78 if it has mistakes.
     #[arg(long)]
@@ -31,6 +32,16 @@ pub struct Cli {
 /// What can be done beside serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look at the enclave, its network, outproxy and every forward, and say what to do; exit with
+    /// 1 if anything failed. Changes nothing.
+    Doctor {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+        /// Try this address, too, which lies in a block of a forward; may be repeated.
+        #[arg(long, value_name = "IP")]
+        address: Vec<IpAddr>,
+    },
     /// What describes this command itself.
     #[command(flatten)]
     Document(Document),
@@ -53,7 +64,7 @@ let connections finish within `shutdown-grace`; a second one does not.
             title: "Exit status",
             body: Body::Terms(&[
                 ("0", "it was done, or stopped by a signal"),
-                ("1", "it failed while running"),
+                ("1", "it failed while running, or found what is not as it should be"),
                 ("2", "the command line is not understood"),
                 ("78", "the configuration, or a file that was given, has mistakes"),
                 ("*", "with an application, that of the application; 128 + n after signal n"),
@@ -73,6 +84,9 @@ let connections finish within `shutdown-grace`; a second one does not.
 Is the configuration right?
   inproxy --check
 
+Is everything there, and does outproxy let this HSM be reached?
+  inproxy doctor --address 10.0.10.103
+
 The last line of an image:
   ENTRYPOINT [\"/usr/bin/inproxy\", \"--\", \"/usr/bin/your-application\"]
 ",
@@ -81,6 +95,9 @@ The last line of an image:
     ],
     see_also: &[("inproxy.toml", 5), ("outproxy", 8), ("enclave-app", 8), ("vsock", 7)],
 };
+
+/// Where the configuration is, unless it is said.
+pub const DEFAULT_CONFIG: &str = "/etc/inproxy.toml";
 
 #[cfg(test)]
 mod tests {

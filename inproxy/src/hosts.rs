@@ -36,6 +36,38 @@ pub fn install(path: &Path, entries: &[(IpAddr, DnsName)]) -> Result<(), HostsEr
     })
 }
 
+/// What the file lacks: entries that no line of it has, and what else it says about their names.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn inspect(path: &Path, entries: &[(IpAddr, DnsName)]) -> Result<Inspection, HostsError> {
+    let path = follow_links(path);
+    let old = Old::read(&path).map_err(|source| HostsError::Read { path, source })?;
+    let content = old.map_or_else(Vec::new, |old| old.content);
+    let text = String::from_utf8_lossy(&content);
+    let has = |ip: IpAddr, name: &DnsName| {
+        text.lines().filter_map(words).any(|(address, mut words)| {
+            address.parse() == Ok(ip) && words.any(|word| is_name(word, name))
+        })
+    };
+    let missing = entries.iter().filter(|(ip, name)| !has(*ip, name));
+    let rivals = rivals(&content, entries);
+    Ok(Inspection {
+        missing: missing.cloned().collect(),
+        rivals: rivals.into_iter().map(|(address, name)| (address, name.clone())).collect(),
+    })
+}
+
+/// How a hosts file is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Inspection {
+    /// What no line of it has.
+    pub missing: Vec<(IpAddr, DnsName)>,
+    /// Other addresses that it gives the names, as they are written there.
+    pub rivals: Vec<(String, DnsName)>,
+}
+
 /// The file with our lines as they should be, and those of others as they are.
 ///
 /// Each of our lines carries a mark, so that no line of others is taken for ours, whatever somebody
@@ -62,23 +94,29 @@ fn rivals<'a>(file: &[u8], entries: &'a [(IpAddr, DnsName)]) -> Vec<(String, &'a
     let mut rivals = Vec::new();
     for line in others(file) {
         let line = String::from_utf8_lossy(line);
-        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let Some(address) = words.next() else {
+        let Some((address, words)) = words(&line) else {
             continue;
         };
         for word in words {
-            let word = word.strip_suffix('.').unwrap_or(word);
             rivals.extend(
                 entries
                     .iter()
-                    .filter(|(ip, name)| {
-                        name.as_str().eq_ignore_ascii_case(word) && address.parse() != Ok(*ip)
-                    })
+                    .filter(|(ip, name)| is_name(word, name) && address.parse() != Ok(*ip))
                     .map(|(_, name)| (address.to_owned(), name)),
             );
         }
     }
     rivals
+}
+
+/// The address of a line, and its names.
+fn words(line: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
+    let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+    Some((words.next()?, words))
+}
+
+fn is_name(word: &str, name: &DnsName) -> bool {
+    name.as_str().eq_ignore_ascii_case(word.strip_suffix('.').unwrap_or(word))
 }
 
 /// The file at the end of the links, which need not exist.
@@ -204,6 +242,9 @@ pub enum HostsError {
     },
 }
 
+/// Where resolvers look.
+pub const PATH: &str = "/etc/hosts";
+
 /// The end of each of our lines.
 const MARK: &str = " # added by inproxy";
 
@@ -260,6 +301,23 @@ mod tests {
         let entries = hsm();
         let addresses: Vec<_> = rivals(file, &entries).into_iter().map(|r| r.0).collect();
         assert_eq!(addresses, ["10.0.0.1", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn an_inspection_tells_what_is_missing_and_what_contradicts() {
+        let (_directory, path) = directory();
+        let inspected = || inspect(&path, &hsm()).unwrap();
+        assert_eq!(inspected().missing, hsm());
+        for (text, missing, rivals) in [
+            (HSM, 0, 0),
+            ("127.1.2.3 other HSM.example.\n", 0, 0),
+            ("127.1.2.4 hsm.example # added by inproxy\n", 1, 0),
+            ("# 127.1.2.3 hsm.example\n10.0.0.1 hsm.example\n", 1, 1),
+        ] {
+            fs::write(&path, text).unwrap();
+            let Inspection { missing: found, rivals: others } = inspected();
+            assert_eq!((found.len(), others.len()), (missing, rivals), "{text}");
+        }
     }
 
     #[test]

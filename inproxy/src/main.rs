@@ -1,7 +1,10 @@
 //! Runs inside the enclave: makes remote services local, tunnels what connects to them, and
 //! supervises the application.
 
+mod command;
+
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,6 +12,7 @@ use clap::Parser;
 use inproxy::cli::{Cli, Command, PAGE};
 use inproxy::config::Config;
 use inproxy::server::{Duty, Server};
+use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
 use tunnel::{kernel, output, resources, telemetry};
 
@@ -21,6 +25,10 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
+        Some(Command::Doctor { json, address }) => {
+            let config = Config::load(&cli.config)?;
+            return runtime()?.block_on(command::doctor(&config, &cli.config, address, *json));
+        }
         Some(Command::Document(document)) => output::print(&document.text::<Cli>(&PAGE))?,
         None if cli.check => drop(Config::load(&cli.config)?),
         None => return serve(Config::load(&cli.config)?, &cli.application),
@@ -32,14 +40,17 @@ fn serve(config: Config, application: &[OsString]) -> anyhow::Result<ExitCode> {
     telemetry::init(config.log)?;
     kernel::warn_of_hazards();
     let most = config.limits.max_connections;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let duty = Duty::new(application).context("failed to catch signals")?;
         let server = Server::bind(config).await?;
         // Only then, since the application would inherit it.
         let serving = || resources::raise_descriptor_limit_or_warn(most);
         Ok(server.run(duty, serving).await?)
     })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 #[expect(clippy::print_stderr, reason = "the log may not be up, or be turned off")]

@@ -13,7 +13,9 @@ use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 use nix::libc::RT_TABLE_LOCAL;
 use rtnetlink::packet_route::link::LinkFlags;
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType,
+};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use thiserror::Error;
 
@@ -53,17 +55,83 @@ async fn configure(handle: &Handle, networks: &[IpNet]) -> Result<(), NetworkErr
     Ok(())
 }
 
-async fn bring_up(handle: &Handle) -> Result<(), rtnetlink::Error> {
+async fn is_up(handle: &Handle) -> Result<bool, rtnetlink::Error> {
     let mut links = pin!(handle.link().get().match_index(LO).execute());
     while let Some(link) = links.try_next().await? {
         if link.header.flags.contains(LinkFlags::Up) {
-            return Ok(());
+            return Ok(true);
         }
+    }
+    Ok(false)
+}
+
+async fn bring_up(handle: &Handle) -> Result<(), rtnetlink::Error> {
+    if is_up(handle).await? {
+        return Ok(());
     }
     let up = LinkUnspec::new_with_index(LO).up().build();
     handle.link().set(up).execute().await?;
     tracing::info!("brought up `lo`");
     Ok(())
+}
+
+/// What `lo` answers for, as it is now.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Survey {
+    /// Whether it is up.
+    pub up: bool,
+    /// The networks that are local, of both families.
+    pub local: Vec<IpNet>,
+}
+
+impl Survey {
+    /// Whether all of a network is local, host bits aside.
+    #[must_use]
+    pub fn has(&self, network: IpNet) -> bool {
+        let network = network.trunc();
+        is_always_local(network) || self.local.iter().any(|local| local.contains(&network))
+    }
+}
+
+/// Asks the kernel, and changes nothing. Needs no privilege.
+///
+/// # Errors
+///
+/// There is no talking to the kernel.
+pub async fn survey() -> Result<Survey, NetworkError> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(NetworkError::Socket)?;
+    let failed = |error| NetworkError::Socket(io::Error::other(error));
+    tokio::select! {
+        biased;
+        () = connection => Err(NetworkError::Socket(io::ErrorKind::BrokenPipe.into())),
+        result = ask(&handle) => result.map_err(failed),
+    }
+}
+
+async fn ask(handle: &Handle) -> Result<Survey, rtnetlink::Error> {
+    let mut survey = Survey { up: is_up(handle).await?, ..Survey::default() };
+    let requests = [
+        RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    ];
+    for request in requests {
+        let mut routes = pin!(handle.route().get(request).execute());
+        while let Some(route) = routes.try_next().await? {
+            survey.local.extend(local_network(&route));
+        }
+    }
+    Ok(survey)
+}
+
+/// What a route makes local, if that is what it does.
+fn local_network(route: &RouteMessage) -> Option<IpNet> {
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    })?;
+    let is_local = route.header.kind == RouteType::Local;
+    IpNet::new(address, route.header.destination_prefix_length).ok().filter(|_| is_local)
 }
 
 fn is_always_local(network: IpNet) -> bool {

@@ -43,7 +43,7 @@ impl Server {
         if !names.is_empty() {
             let entries: Vec<_> =
                 names.iter().map(|(name, ip)| (IpAddr::V4(*ip), name.clone())).collect();
-            hosts::install(Path::new(HOSTS), &entries)?;
+            hosts::install(Path::new(hosts::PATH), &entries)?;
         }
         let forwards = Forwards::new(&config, &names);
         let listeners = forwards
@@ -137,7 +137,6 @@ impl<'a> Duty<'a> {
     }
 }
 
-const HOSTS: &str = "/etc/hosts";
 /// How long tunnels may go on when the application has ended. Its end is the enclave's: nobody
 /// waits here for an upstream that never closes.
 const LAST_BYTES: Duration = Duration::from_secs(2);

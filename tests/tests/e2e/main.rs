@@ -4,6 +4,7 @@
 
 mod application;
 mod config;
+mod doctor;
 mod enclave;
 mod facts;
 mod health;
@@ -37,6 +38,7 @@ pub(crate) use scenarios;
 const THEMES: &[(&str, &[Scenario])] = &[
     ("application", application::ALL),
     ("config", config::ALL),
+    ("doctor", doctor::inproxy::ALL),
     ("enclave", enclave::ALL),
     (FACTS, facts::buffers::ALL),
     (FACTS, facts::closing::ALL),
