@@ -13,7 +13,7 @@ use tunnel::documents::{Body, Chapter, Document, Page, help};
 #[command(name = "outproxy", version, after_long_help = help(PAGE.chapters))]
 pub struct Cli {
     /// The configuration.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/outproxy/outproxy.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// Only read the configuration; exit with 78 if it has mistakes.
     #[arg(long)]
@@ -26,11 +26,17 @@ pub struct Cli {
 /// What can be done beside serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Resolve and dial every host that is allowed, on every port; exit with 1 if any fails.
+    /// Look at this machine and the service, then resolve and dial every host that is allowed, on
+    /// every port, see which certificate it shows, and say what to do; exit with 1 if anything
+    /// failed.
     Doctor {
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
+        /// The authority that must have issued the certificate of whatever does not listen on port
+        /// 443: for HSMs the customerCA.crt of their cluster.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
     },
     /// What describes this command itself.
     #[command(flatten)]
@@ -94,6 +100,9 @@ Who is connected, and what went wrong lately?
     ],
     see_also: &[("outproxy.toml", 5), ("inproxy", 8), ("host-client", 1), ("vsock", 7)],
 };
+
+/// Where the configuration is, unless it is said.
+pub const DEFAULT_CONFIG: &str = "/etc/outproxy/outproxy.toml";
 
 #[cfg(test)]
 mod tests {

@@ -5,14 +5,21 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use outproxy::admin::fetch;
+use outproxy::cli::DEFAULT_CONFIG;
 use outproxy::config::Config;
-use outproxy::doctor::examine;
+use outproxy::doctor::{Authorities, examine};
 use outproxy::status::Status;
 use tunnel::output::print;
 
-/// Prints what became of all destinations; the exit status is 1 if any failed.
-pub(crate) async fn doctor(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let examination = examine(config).await;
+/// Prints how the machine, the service and all destinations are; the exit status is 1 if anything
+/// failed.
+pub(crate) async fn doctor(
+    config: &Config,
+    path: &Path,
+    authorities: Option<&Authorities>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let examination = examine(config, path, Path::new(DEFAULT_CONFIG), authorities).await;
     if json {
         print(&serde_json::to_string_pretty(&examination)?)?;
     } else {

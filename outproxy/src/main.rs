@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use outproxy::cli::{Cli, Command, PAGE};
 use outproxy::config::Config;
+use outproxy::doctor::{Authorities, AuthoritiesError};
 use outproxy::recorder::Recorder;
 use outproxy::server::Server;
 use tokio::runtime::Runtime;
@@ -27,7 +28,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = || Config::load(&cli.config);
     match cli.command {
-        Some(Command::Doctor { json }) => runtime()?.block_on(command::doctor(&config()?, json)),
+        Some(Command::Doctor { json, ca }) => {
+            let authorities = ca.as_deref().map(Authorities::load).transpose()?;
+            let config = config()?;
+            let doctor = command::doctor(&config, &cli.config, authorities.as_ref(), json);
+            runtime()?.block_on(doctor)
+        }
         Some(Command::Document(document)) => {
             output::print(&document.text::<Cli>(&PAGE))?;
             Ok(ExitCode::SUCCESS)
@@ -58,7 +64,12 @@ async fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
 #[expect(clippy::print_stderr, reason = "the log may not be up, or be turned off")]
 fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("outproxy: {error:#}");
-    ExitCode::from(if error.is::<ConfigError>() { EX_CONFIG } else { 1 })
+    ExitCode::from(if is_about_a_file(error) { EX_CONFIG } else { 1 })
+}
+
+/// The configuration, or one that was given on the command line.
+fn is_about_a_file(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>() || error.is::<AuthoritiesError>()
 }
 
 /// sysexits.h

@@ -1,6 +1,7 @@
 //! What decides about connections, and changes as a whole when the configuration is reloaded.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tunnel::destination::Destination;
 use tunnel::endpoint::Cid;
@@ -92,13 +93,33 @@ impl Policy {
         peer: Option<Cid>,
         destination: &Destination,
     ) -> Result<(Stream, SocketAddr), DialError> {
-        let is_literal = matches!(destination.host, Host::Ip(_));
-        let permitted = |ip| {
-            let (allowlist, port) = (&self.allowlist, destination.port);
-            !is_prohibited(ip)
-                || allowlist.lists_address(peer, ip, port)
-                || is_literal && allowlist.lists_prohibited_block(peer, ip, port)
-        };
+        let permitted = |ip| self.permits(peer, destination, ip);
         dial(destination, &self.resolver, self.limits.connect_timeout, permitted).await
+    }
+
+    /// Connects to one address of a destination that a rule allows to `peer`, within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`].
+    pub async fn dial_address(
+        &self,
+        peer: Option<Cid>,
+        destination: &Destination,
+        ip: IpAddr,
+        limit: Duration,
+    ) -> Result<Stream, DialError> {
+        let permitted = |ip| self.permits(peer, destination, ip);
+        let address = Destination { host: ip.into(), port: destination.port };
+        Ok(dial(&address, &self.resolver, limit, permitted).await?.0)
+    }
+
+    /// Whether `ip` may be dialled for the destination that `peer` has asked for.
+    fn permits(&self, peer: Option<Cid>, destination: &Destination, ip: IpAddr) -> bool {
+        let (allowlist, port) = (&self.allowlist, destination.port);
+        let is_literal = matches!(destination.host, Host::Ip(_));
+        !is_prohibited(ip)
+            || allowlist.lists_address(peer, ip, port)
+            || is_literal && allowlist.lists_prohibited_block(peer, ip, port)
     }
 }

@@ -8,6 +8,7 @@
 mod error;
 mod memory;
 mod query;
+mod servers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,6 +30,7 @@ use tunnel::metrics as names;
 pub use self::error::DnsError;
 use self::memory::{Change, Memory, Recall};
 use self::query::{Ask, NameServers, Question, Reply};
+pub use self::servers::{ask_server, first_to_ask, system_servers};
 
 /// How long the name servers have to answer a question, with all retries.
 pub const BUDGET: Duration = Duration::from_secs(3);

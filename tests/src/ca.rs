@@ -30,7 +30,7 @@ impl Authority {
         fs::write(&config, "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=CA:true\n")
             .expect("a configuration of openssl");
         let own = paths(directory, name);
-        run(request(directory, &own, name).args(["-x509", "-days", "2", "-extensions", "ca"]));
+        run(request(directory, &own, name).args(["-x509", "-days", "3652", "-extensions", "ca"]));
         Self { directory: directory.to_owned(), own }
     }
 
@@ -43,24 +43,57 @@ impl Authority {
     /// Certifies a server; `subject` is such as `DNS:host.example` or `IP:192.0.2.1`.
     #[must_use]
     pub fn certify(&self, subject: &str) -> Certificate {
+        self.certify_for(subject, 2)
+    }
+
+    /// As [`Self::certify`], for so many days from now on. -1: it has expired a day ago.
+    #[must_use]
+    pub fn certify_for(&self, subject: &str, days: i32) -> Certificate {
+        let server = self.request(&subject.replace(':', "-"));
+        self.sign(&server, days, Some(&format!("subjectAltName={subject}\n")));
+        server
+    }
+
+    /// Certifies an HSM as AWS says that it is done: by a certificate of version 1, for ten years.
+    #[must_use]
+    pub fn certify_hsm(&self, name: &str) -> Certificate {
+        let hsm = self.request(name);
+        self.sign(&hsm, 3652, None);
+        hsm
+    }
+
+    /// Certifies another authority.
+    #[must_use]
+    pub fn certify_authority(&self, name: &str) -> Self {
+        let own = self.request(name);
+        self.sign(&own, 3652, Some("basicConstraints=CA:true\n"));
+        Self { directory: self.directory.clone(), own }
+    }
+
+    fn request(&self, name: &str) -> Certificate {
         let own_name = self.own.certificate.file_stem().and_then(OsStr::to_str).expect("a name");
-        let name = format!("{own_name}-{}", subject.replace(':', "-"));
-        let server = paths(&self.directory, &name);
-        run(&mut request(&self.directory, &server, "server"));
-        let extensions = self.directory.join(format!("{name}.ext"));
-        fs::write(&extensions, format!("subjectAltName={subject}\n")).expect("extensions");
-        run(Command::new("openssl")
-            .args(["x509", "-req", "-days", "2", "-CAcreateserial", "-in"])
-            .arg(&server.certificate)
+        let to = paths(&self.directory, &format!("{own_name}-{name}"));
+        run(&mut request(&self.directory, &to, name));
+        to
+    }
+
+    fn sign(&self, request: &Certificate, days: i32, extensions: Option<&str>) {
+        let mut command = Command::new("openssl");
+        command
+            .args(["x509", "-req", "-CAcreateserial", "-days", &days.to_string(), "-in"])
+            .arg(&request.certificate)
             .arg("-out")
-            .arg(&server.certificate)
+            .arg(&request.certificate)
             .arg("-CA")
             .arg(&self.own.certificate)
             .arg("-CAkey")
-            .arg(&self.own.key)
-            .arg("-extfile")
-            .arg(&extensions));
-        server
+            .arg(&self.own.key);
+        if let Some(extensions) = extensions {
+            let path = request.certificate.with_extension("ext");
+            fs::write(&path, extensions).expect("extensions");
+            command.arg("-extfile").arg(path);
+        }
+        run(&mut command);
     }
 }
 

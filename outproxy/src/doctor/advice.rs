@@ -42,3 +42,6 @@ pub(super) fn on(error: &DialError) -> (&'static str, &'static str) {
         ),
     }
 }
+
+pub(super) const HALF_RESOLVED: &str =
+    "see that the name servers answer for both families: each connection waits for the other one";

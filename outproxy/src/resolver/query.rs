@@ -43,7 +43,7 @@ pub(super) trait Ask: fmt::Debug + Send + Sync {
 
 /// The hosts file, and name servers.
 pub(super) struct NameServers {
-    hosts: Hosts,
+    pub(super) hosts: Hosts,
     configure: Box<Configure>,
     budget: Duration,
     client: Mutex<Option<TokioResolver>>,
@@ -91,7 +91,7 @@ impl NameServers {
 
     /// As with `hosts: files dns` in nsswitch.conf(5): a name that is in the hosts file has the
     /// addresses that stand there, and no other. The library would ask for the other family.
-    fn in_hosts_file(&self, question: &Question, name: &Name) -> Option<Reply> {
+    pub(super) fn in_hosts_file(&self, question: &Question, name: &Name) -> Option<Reply> {
         let lookup = |family: Family| {
             self.hosts.lookup_static_host(&Query::query(name.clone(), family.into()))
         };

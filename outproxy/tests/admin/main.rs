@@ -284,22 +284,18 @@ fn a_doctor_finds_what_cannot_be_reached() {
     place.configure(&format!("{LISTEN}{}{block}", rule("up", &[up])));
     let output = place.run(&["doctor"]);
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
-    assert!(stdout(&output).contains("skipped"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("  skipped  10.0.12.0/24 "), "{}", stdout(&output));
 
     place.configure(&format!("{LISTEN}{}{}", rule("up", &[up]), rule("down", &[down])));
     let output = place.run(&["doctor"]);
     assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
     let shown = stdout(&output);
-    let line = |words: &str| shown.lines().find(|line| line.starts_with(words)).unwrap();
-    assert!(line("up ").contains(" ok "), "{shown}");
-    assert!(line("down ").contains(" refused "), "{shown}");
-    assert!(shown.contains("nothing listens on that port"), "{shown}");
-
-    let output = place.run(&["doctor", "--json"]);
-    assert_eq!(output.status.code(), Some(1));
-    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    let found = &found["findings"];
-    assert_eq!((&found[0]["result"], &found[1]["result"]), (&json!("ok"), &json!("refused")));
-    assert_eq!(found[1]["address"], format!("127.0.0.1:{down}"));
-    assert!(found[0]["milliseconds"].as_f64().unwrap() >= 0.0);
+    for words in [
+        &format!("\nrule up\n  ok       127.0.0.1:{up} "),
+        &format!("\nrule down\n  failed   127.0.0.1:{down} "),
+        "nothing listens on that port",
+        "\n1 failed, ",
+    ] {
+        assert!(shown.contains(words), "`{words}` in {shown}");
+    }
 }

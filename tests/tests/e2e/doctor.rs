@@ -1,10 +1,31 @@
 //! What the doctors of both proxies find, and what they say to do.
 
 pub(crate) mod inproxy;
+pub(crate) mod machine;
+pub(crate) mod upstreams;
 
-use std::process::{Command, Output};
+use std::fs;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use tests::proxies::binary;
+use tests::world::World;
+
+/// The doctor of an outproxy with this configuration, which need not run.
+fn outproxy(world: &World, config: &str) -> Command {
+    fs::write(world.directory().join("outproxy.toml"), config).unwrap();
+    ask_outproxy(world)
+}
+
+/// The doctor of the outproxy that is configured by what was written last.
+fn ask_outproxy(world: &World) -> Command {
+    let mut command = Command::new(binary("outproxy"));
+    command.args(["doctor", "--json", "--config"]).arg(world.directory().join("outproxy.toml"));
+    command.stdin(Stdio::null());
+    // Only where a test says so there is somebody to ask, or not.
+    command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1");
+    command
+}
 
 /// What a doctor found.
 struct Examination {

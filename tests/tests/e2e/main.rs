@@ -39,6 +39,8 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("application", application::ALL),
     ("config", config::ALL),
     ("doctor", doctor::inproxy::ALL),
+    ("doctor", doctor::machine::ALL),
+    ("doctor", doctor::upstreams::ALL),
     ("enclave", enclave::ALL),
     (FACTS, facts::buffers::ALL),
     (FACTS, facts::closing::ALL),
