@@ -50,7 +50,7 @@ where
     toml::from_str::<File>(text)
         .map_err(|error| Mistakes::from(&error))
         .and_then(Config::try_from)
-        .map_err(|mistakes| Report::new(text, mistakes))
+        .map_err(|mistakes| mistakes.report(text))
 }
 
 /// What is wrong with a file, as its rules find it. Turned into a [`Report`] by [`parse`].
@@ -82,6 +82,12 @@ impl Mistakes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// All of it, as it is shown to the operator, with the lines of this `text`.
+    #[must_use]
+    pub fn report(self, text: &str) -> Report {
+        Report::new(text, self)
     }
 
     /// The `value`, if nothing is wrong.
@@ -256,7 +262,12 @@ pub enum ConfigError {
     },
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// Reads a file of text, of at most [`MAX_FILE_BYTES`].
+///
+/// # Errors
+///
+/// If the file cannot be read, is too large, or is not UTF-8.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     fs::File::open(path)
         .and_then(|file| {

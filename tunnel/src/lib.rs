@@ -16,6 +16,7 @@ pub mod examination;
 pub mod head;
 pub mod head_reader;
 pub mod host;
+pub mod import;
 pub mod kernel;
 pub mod label;
 pub mod limits;
