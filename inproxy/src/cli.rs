@@ -45,6 +45,15 @@ pub enum Command {
     /// What describes this command itself.
     #[command(flatten)]
     Document(Document),
+    /// Print a configuration that does what a script did with socat, ifconfig and /etc/hosts.
+    ///
+    /// Comments say what each line was understood as, and what is better. Variables that the script
+    /// does not set are looked up in the environment.
+    Import {
+        /// The script.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// What is said beside the command line.
@@ -86,6 +95,9 @@ Is the configuration right?
 
 Is everything there, and does outproxy let this HSM be reached?
   inproxy doctor --address 10.0.10.103
+
+Replace a script:
+  inproxy import run_sample.sh >inproxy.toml
 
 The last line of an image:
   ENTRYPOINT [\"/usr/bin/inproxy\", \"--\", \"/usr/bin/your-application\"]

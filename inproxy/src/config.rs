@@ -19,6 +19,7 @@ use tunnel::limits::Limits;
 use tunnel::log::LogConfig;
 
 use self::draft::Draft;
+pub(crate) use self::draft::reason_to_refuse;
 use self::file::File;
 
 /// The validated configuration of inproxy.

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod forwarder;
 pub mod forwards;
 pub mod hosts;
+pub mod import;
 pub mod journal;
 pub mod loopback;
 pub mod network;

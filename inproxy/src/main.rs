@@ -11,9 +11,11 @@ use anyhow::Context;
 use clap::Parser;
 use inproxy::cli::{Cli, Command, PAGE};
 use inproxy::config::Config;
+use inproxy::import;
 use inproxy::server::{Duty, Server};
 use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
+use tunnel::import::ImportError;
 use tunnel::{kernel, output, resources, telemetry};
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             return runtime()?.block_on(command::doctor(&config, &cli.config, address, *json));
         }
         Some(Command::Document(document)) => output::print(&document.text::<Cli>(&PAGE))?,
+        Some(Command::Import { files }) => output::print(&import::import(files)?)?,
         None if cli.check => drop(Config::load(&cli.config)?),
         None => return serve(Config::load(&cli.config)?, &cli.application),
     }
@@ -56,7 +59,8 @@ fn runtime() -> io::Result<Runtime> {
 #[expect(clippy::print_stderr, reason = "the log may not be up, or be turned off")]
 fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("inproxy: {error:#}");
-    ExitCode::from(if error.is::<ConfigError>() { EX_CONFIG } else { 1 })
+    let is_file = error.is::<ConfigError>() || error.is::<ImportError>();
+    ExitCode::from(if is_file { EX_CONFIG } else { 1 })
 }
 
 /// sysexits.h

@@ -41,6 +41,16 @@ pub enum Command {
     /// What describes this command itself.
     #[command(flatten)]
     Document(Document),
+    /// Print a configuration that does what AWS's vsock-proxy or socat was told to.
+    ///
+    /// The allowlist of vsock-proxy is a file; what it listens on is in the units of systemd and the
+    /// scripts that start it. Give all of them. Variables that a script does not set are looked up in
+    /// the environment.
+    Import {
+        /// vsock-proxy.yaml, vsock-proxy.service, a script.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Ask a running outproxy what it knows: connections, rules, the last errors.
     Status {
         /// Print JSON instead of tables.
@@ -88,6 +98,9 @@ pub const PAGE: Page<'_> = Page {
 Is the configuration right, and can everything in it be reached?
   outproxy --check
   outproxy doctor
+
+Replace AWS's vsock-proxy:
+  outproxy import /etc/nitro_enclaves/vsock-proxy.yaml >outproxy.toml
 
 After a change of the file:
   systemctl reload outproxy

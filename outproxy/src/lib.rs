@@ -9,6 +9,7 @@ pub mod dial;
 pub mod doctor;
 pub mod frontend;
 pub mod health;
+pub mod import;
 pub mod journal;
 pub mod meters;
 pub mod notices;

@@ -11,10 +11,12 @@ use clap::Parser;
 use outproxy::cli::{Cli, Command, PAGE};
 use outproxy::config::Config;
 use outproxy::doctor::{Authorities, AuthoritiesError};
+use outproxy::import;
 use outproxy::recorder::Recorder;
 use outproxy::server::Server;
 use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
+use tunnel::import::ImportError;
 use tunnel::signals::Signals;
 use tunnel::{kernel, output, resources, telemetry};
 
@@ -36,6 +38,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Document(document)) => {
             output::print(&document.text::<Cli>(&PAGE))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Import { files }) => {
+            output::print(&import::import(&files)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Status { json }) => {
@@ -69,7 +75,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
 
 /// The configuration, or one that was given on the command line.
 fn is_about_a_file(error: &anyhow::Error) -> bool {
-    error.is::<ConfigError>() || error.is::<AuthoritiesError>()
+    error.is::<AuthoritiesError>() || error.is::<ConfigError>() || error.is::<ImportError>()
 }
 
 /// sysexits.h

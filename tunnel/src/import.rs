@@ -1,6 +1,7 @@
 //! What the importers of both ends share: they read files that were written for other programs, and
 //! print a configuration.
 
+pub mod names;
 pub mod script;
 pub mod socat;
 pub mod source;

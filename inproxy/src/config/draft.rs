@@ -169,23 +169,23 @@ fn name_to_forward(host: &Spanned<Host>, mistakes: &mut Mistakes) -> Option<Span
     None
 }
 
-/// Refuses what no connection can lead to, and what hosts are given.
 fn refuse_reserved(address: &Spanned<Cidr>, mistakes: &mut Mistakes) {
-    let own = address.get_ref().net();
+    if let Some(reason) = reason_to_refuse(*address.get_ref()) {
+        mistakes.add(address.span(), reason);
+    }
+}
+
+/// Why these addresses are refused: no connection can lead to them, or hosts are given them.
+pub(crate) fn reason_to_refuse(address: Cidr) -> Option<String> {
+    let own = address.net();
     if UNASSIGNED_LOOPBACK.contains(&own) {
-        return;
+        return None;
     }
-    if let Some((block, what)) =
-        RESERVED.iter().find(|(block, _)| block.contains(&own) || own.contains(block))
-    {
-        mistakes.add(
-            address.span(),
-            format!(
-                "`{}` reaches into `{block}` ({what}); write the addresses of the services alone",
-                address.get_ref()
-            ),
-        );
-    }
+    let (block, what) =
+        RESERVED.iter().find(|(block, _)| block.contains(&own) || own.contains(block))?;
+    Some(format!(
+        "`{address}` reaches into `{block}` ({what}); write the addresses of the services alone"
+    ))
 }
 
 /// What a drop-in for `socat` may listen on. The rest of 127.0.0.0/8 is given to hosts.

@@ -13,6 +13,7 @@ crate::scenarios![
     a_huge_file_and_a_missing_one_are_refused,
     what_is_no_usage_exits_with_2,
     a_good_file_is_good,
+    what_is_imported_is_good,
 ];
 
 const OUTPROXY: &str = "[[listen]]
@@ -113,6 +114,38 @@ fn what_is_no_usage_exits_with_2(_: &World) {
 fn a_good_file_is_good(world: &World) {
     for (name, config) in [("outproxy", OUTPROXY), ("inproxy", INPROXY)] {
         assert_eq!(check(world, name, config.as_bytes()), (Some(0), String::new()));
+    }
+}
+
+fn what_is_imported_is_good(world: &World) {
+    let cases = [
+        (
+            "outproxy",
+            "allowlist:\n- {address: 10.0.10.103, port: 2223}\n",
+            "port: 2223",
+            "port: 65979",
+        ),
+        (
+            "inproxy",
+            "socat TCP-LISTEN:2223,fork VSOCK-CONNECT:3:2223 &\n",
+            "TCP-LISTEN:2223",
+            "TCP-LISTEN:65979",
+        ),
+    ];
+    for (name, file, good, bad) in cases {
+        let path = world.directory().join("old");
+        fs::write(&path, file).unwrap();
+        let output = run(name, &["import", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(check(world, name, &output.stdout), (Some(0), String::new()));
+
+        fs::write(&path, file.replace(good, bad)).unwrap();
+        let output = run(name, &["import", path.to_str().unwrap()]);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout), (Some(78), Vec::new()), "{message}");
+        assert!(message.contains("line ") && message.contains("`65979`"), "{message}");
+        assert_eq!(run(name, &["import", "/nonexistent"]).status.code(), Some(78));
+        assert_eq!(run(name, &["import"]).status.code(), Some(2));
     }
 }
 

@@ -48,7 +48,7 @@ impl Word {
             None => return Some(&self.text),
             Some(Some(name)) => mistakes.add(
                 self.at.clone(),
-                format!("`${name}` is not known here; set it in the environment of this command"),
+                format!("`${name}` is not known here; write `{name}=<value>` before this command"),
             ),
             Some(None) => mistakes.add(
                 self.at.clone(),

@@ -1,5 +1,6 @@
 //! A file that is imported: its text, and what there is to say about it.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -18,13 +19,26 @@ pub struct Source {
     ends: Vec<usize>,
 }
 
-/// Something that whoever imports the file is to know.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Note {
+/// A line of a file.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Place {
     /// The file, without its directory.
     pub file: String,
     /// The line, counted from 1.
     pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} line {}", self.file, self.line)
+    }
+}
+
+/// Something that whoever imports the file is to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// What it is about.
+    pub place: Place,
     /// What is to be known.
     pub text: String,
 }
@@ -54,15 +68,22 @@ impl Source {
         super::comment(&name.to_string_lossy())
     }
 
-    /// The line of these bytes, counted from 1.
+    /// Whether the name ends in a dot and `extension`.
     #[must_use]
-    pub fn line(&self, at: &Range<usize>) -> usize {
-        1 + self.ends.partition_point(|end| *end < at.start)
+    pub fn has_extension(&self, extension: &str) -> bool {
+        self.path.extension().is_some_and(|own| own == extension)
+    }
+
+    /// The line of these bytes.
+    #[must_use]
+    pub fn place(&self, at: &Range<usize>) -> Place {
+        let line = 1 + self.ends.partition_point(|end| *end < at.start);
+        Place { file: self.name(), line }
     }
 
     /// Remembers something about these bytes.
     pub fn note(&mut self, at: &Range<usize>, text: impl Into<String>) {
-        self.notes.push(Note { file: self.name(), line: self.line(at), text: text.into() });
+        self.notes.push(Note { place: self.place(at), text: text.into() });
     }
 
     /// What there is to know, in the order of the lines.
@@ -75,7 +96,7 @@ impl Source {
             let report = self.mistakes.report(&self.text);
             return Err(ConfigError::Mistakes { path: self.path, report });
         }
-        self.notes.sort_by_key(|note| note.line);
+        self.notes.sort_by_key(|note| note.place.line);
         Ok(self.notes)
     }
 }

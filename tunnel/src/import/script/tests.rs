@@ -68,7 +68,7 @@ fn variables_stand_for_what_the_script_or_the_environment_says() {
 #[test]
 fn what_is_not_known_says_so() {
     for (text, expected) in [
-        ("a $HSM", "`$HSM` is not known here; set it in the environment"),
+        ("a $HSM", "`$HSM` is not known here; write `HSM=<value>` before this command"),
         ("a \"${HSM}:1\"", "`$HSM` is not known here"),
         ("HSM=$(dig +short hsm)\na $HSM", "`$HSM` is not known here"),
         ("for HSM in a b; do c; a $HSM; done", "`$HSM` is not known here"),
