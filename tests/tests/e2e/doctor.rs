@@ -7,6 +7,7 @@ pub(crate) mod upstreams;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
+use boon::{Compiler, Schemas};
 use serde_json::Value;
 use tests::proxies::binary;
 use tests::world::World;
@@ -39,6 +40,7 @@ impl Examination {
         let output = command.output().unwrap();
         let document = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{command:?}: {error}\n{}", text(&output)));
+        assert_valid(&document);
         Self { document, code: output.status.code() }
     }
 
@@ -63,6 +65,17 @@ impl Examination {
         assert_eq!(finding["advice"].is_string(), problem.is_some(), "{finding:#}");
         finding
     }
+}
+
+/// That it is as docs/doctor.schema.json says, and has no word or member that does not stand there.
+fn assert_valid(document: &Value) {
+    const FILE: &str = "doctor.schema.json";
+    let schema = include_str!("../../../docs/doctor.schema.json");
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    compiler.add_resource(FILE, serde_json::from_str(schema).unwrap()).unwrap();
+    let index = compiler.compile(FILE, &mut schemas).unwrap();
+    let valid = schemas.validate(document, index);
+    valid.unwrap_or_else(|error| panic!("{error}: {document:#}"));
 }
 
 fn text(output: &Output) -> String {

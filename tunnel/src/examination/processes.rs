@@ -1,7 +1,6 @@
 //! The proxies that run on this machine, as /proc tells of them; see proc(5).
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A proxy that serves.
@@ -46,7 +45,10 @@ impl Serving {
     /// Who it runs as.
     #[must_use]
     pub fn user(&self) -> Option<u32> {
-        Some(fs::metadata(self.path("status")).ok()?.uid())
+        // Not the owner of the files, which is root where a process must not be looked into.
+        let uids = field_of(&self.path("status"), "Uid:")?;
+        // Real, effective, saved, and that of the file system.
+        uids.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// What it is configured by, if it is a `name` that serves.
@@ -78,9 +80,13 @@ pub fn own_capabilities() -> Option<u64> {
 }
 
 fn capabilities(status: &Path) -> Option<u64> {
+    u64::from_str_radix(&field_of(status, "CapEff:")?, 16).ok()
+}
+
+fn field_of(status: &Path, name: &str) -> Option<String> {
     let status = fs::read_to_string(status).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
+    let field = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(field.trim().to_owned())
 }
 
 /// The value of `--config`, `Some(None)` without it. `None` if the command does not serve.
@@ -108,6 +114,7 @@ const PROC: &str = "/proc";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn who_serves_is_told_from_who_only_asks() {
@@ -130,6 +137,8 @@ mod tests {
     fn this_process_has_limits_and_capabilities() {
         let this = Serving { pid: std::process::id() };
         assert_eq!(this.descriptors(), super::super::machine::own_descriptors().ok());
+        let own_file = tempfile::tempfile().unwrap();
+        assert_eq!(this.user(), Some(own_file.metadata().unwrap().uid()));
         assert!(this.capabilities().is_some());
         assert_eq!(this.capabilities(), own_capabilities());
     }

@@ -88,10 +88,11 @@ fn clash(endpoint: &Endpoint) -> Option<(&'static str, &'static str, &'static st
 /// Whether somebody listens on a Unix socket. To connect would disturb whoever does.
 fn is_listened_on(path: &Path) -> bool {
     let Ok(sockets) = fs::read_to_string("/proc/net/unix") else { return false };
+    let Some(path) = path.to_str() else { return false };
     sockets.lines().any(|line| {
-        // Num RefCount Protocol Flags Type St Inode Path
-        let mut words = line.split_whitespace();
-        words.nth(3) == Some(ACCEPTS) && words.nth(3).map(Path::new) == Some(path)
+        // Num RefCount Protocol Flags Type St Inode Path, and the path may have blanks.
+        line.split_whitespace().nth(3) == Some(ACCEPTS)
+            && line.strip_suffix(path).is_some_and(|rest| rest.ends_with(' '))
     })
 }
 
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn an_endpoint_is_free_taken_or_our_own() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("routed");
+        let path = directory.path().join("routed by us");
         let unix = format!("unix:{}", path.display()).parse().unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let bound: Endpoint = format!("tcp:{}", tcp.local_addr().unwrap()).parse().unwrap();
