@@ -25,6 +25,7 @@ pub mod log;
 mod log_escape;
 pub mod log_limit;
 mod log_writer;
+pub mod lossy_writer;
 pub mod metrics;
 pub mod notices;
 pub mod output;

@@ -2,11 +2,12 @@
 
 use std::env;
 use std::fmt::{self, Debug, Formatter};
-use std::io::{self, IsTerminal, Stderr};
-use std::sync::Arc;
+use std::io::{self, IsTerminal, Stderr, Write};
 
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
@@ -14,25 +15,92 @@ use tracing_subscriber::{Layer, Registry, reload};
 use crate::log::{LogConfig, LogFormat};
 use crate::log_writer::{Form, LogWriter};
 
+/// The target of events that tell what another process has logged. Who floods the log with them
+/// makes nobody wait, and no line of this process's own is missing in their place.
+pub const OTHERS: &str = "others";
+
 /// Starts the log, and returns what changes it later.
 ///
 /// # Errors
 ///
 /// [`LogError`] when the process has a log already.
 pub fn init(config: LogConfig) -> Result<LogHandle, LogError> {
+    init_with(config, None)
+}
+
+/// As [`init`]; each line goes to `copy`, too.
+///
+/// # Errors
+///
+/// [`LogError`] when the process has a log already.
+pub fn init_with(config: LogConfig, copy: Option<Copy>) -> Result<LogHandle, LogError> {
     let form = form(config.format);
-    let writer = Arc::new(LogWriter::new(io::stderr(), form));
+    let writer = LogWriter::new(io::stderr(), form);
     let (level, levels) = reload::Layer::new(LevelFilter::from(config.level));
     let (lines, forms) = reload::Layer::new(lines(form, &writer));
-    tracing_subscriber::registry().with(level).with(lines).try_init().map_err(|_| LogError)?;
+    let copies = copy.map(|copy| {
+        let copies = tracing_subscriber::fmt::layer().with_writer(copy).with_ansi(false);
+        copies.without_time().with_level(false).with_target(false)
+    });
+    let log = tracing_subscriber::registry().with(level).with(lines).with(copies);
+    log.try_init().map_err(|_| LogError)?;
     Ok(LogHandle { levels, forms, writer })
+}
+
+/// What gets a copy of each line: its level, and its text without level, time and end. It must not
+/// log.
+pub struct Copy(Box<Take>);
+
+type Take = dyn Fn(Level, &[u8]) + Send + Sync;
+
+impl Copy {
+    /// That which calls `take`.
+    pub fn new(take: impl Fn(Level, &[u8]) + Send + Sync + 'static) -> Self {
+        Self(Box::new(take))
+    }
+}
+
+impl Debug for Copy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copy").finish_non_exhaustive()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Copy {
+    type Writer = CopyLine<'a>;
+
+    fn make_writer(&'a self) -> CopyLine<'a> {
+        CopyLine { copy: self, level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> CopyLine<'a> {
+        CopyLine { copy: self, level: *event.level() }
+    }
+}
+
+/// Takes one line, which comes as a whole.
+#[derive(Debug)]
+pub struct CopyLine<'a> {
+    copy: &'a Copy,
+    level: Level,
+}
+
+impl Write for CopyLine<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        (self.copy.0)(self.level, line.trim_ascii_end());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Changes the log while it runs.
 pub struct LogHandle {
     levels: reload::Handle<LevelFilter, Registry>,
     forms: reload::Handle<Lines, Filtered>,
-    writer: Arc<LogWriter<Stderr>>,
+    writer: LogWriter<Stderr>,
 }
 
 impl LogHandle {
@@ -68,8 +136,8 @@ fn form(format: LogFormat) -> Form {
     Form { format, has_time, is_coloured }
 }
 
-fn lines(form: Form, writer: &Arc<LogWriter<Stderr>>) -> Lines {
-    let lines = tracing_subscriber::fmt::layer().with_writer(Arc::clone(writer)).with_target(false);
+fn lines(form: Form, writer: &LogWriter<Stderr>) -> Lines {
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_target(false);
     let lines = lines.with_ansi(form.is_coloured);
     match form.format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
