@@ -32,6 +32,7 @@ pub mod output;
 pub mod pipe;
 pub mod process;
 pub mod proxy_status;
+pub mod records;
 pub mod relay;
 pub mod resources;
 pub mod signals;
