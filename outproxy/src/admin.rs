@@ -2,10 +2,12 @@
 
 mod fetch;
 mod http;
+mod logs;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tunnel::accept::accept;
@@ -16,6 +18,8 @@ use tunnel::stream::Stream;
 
 pub use self::fetch::{FetchError, fetch};
 use self::http::{Method, Response};
+use self::logs::{Followers, Following};
+pub use self::logs::{LONGEST_SILENCE, MOST_FOLLOWERS};
 use crate::overview::Overview;
 use crate::recorder::Recorder;
 use crate::samples;
@@ -38,11 +42,21 @@ impl Admin {
     pub fn start(listener: Listener, pages: Pages) -> Self {
         let endpoint = listener.endpoint().clone();
         let task = tokio::spawn(async move {
+            let places = Arc::new(Semaphore::new(MOST_EXCHANGES));
+            let followers = Followers::default();
             let mut exchanges = JoinSet::new();
             accept(&listener, |stream, client| {
                 while exchanges.try_join_next().is_some() {}
-                if exchanges.len() < MOST_EXCHANGES {
-                    exchanges.spawn(timeout(EXCHANGE_TIMEOUT, exchange(stream, pages.clone())));
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    let (pages, followers) = (pages.clone(), followers.clone());
+                    exchanges.spawn(async move {
+                        let exchange = exchange(stream, pages, followers);
+                        let exchanged = timeout(EXCHANGE_TIMEOUT, exchange).await;
+                        drop(place);
+                        if let Ok(Some((client, following))) = exchanged {
+                            following.run(client).await;
+                        }
+                    });
                 } else {
                     tracing::debug!(%client, "too many requests for metrics at once");
                 }
@@ -89,19 +103,41 @@ impl Pages {
                 Ok(json) => Response::ok("application/json", json + "\n"),
                 Err(error) => Response::error(500, "Internal Server Error", &error.to_string()),
             },
-            _ => Response::error(404, "Not Found", "there are /healthz, /metrics and /status"),
+            _ => {
+                let pages = "there are /healthz, /logs, /metrics and /status";
+                Response::error(404, "Not Found", pages)
+            }
         }
     }
 }
 
-async fn exchange(mut client: Stream, pages: Pages) {
+/// Answers one request; a client that follows is returned with what it follows.
+async fn exchange(
+    mut client: Stream,
+    pages: Pages,
+    followers: Followers,
+) -> Option<(Stream, Following)> {
     let mut reader = HeadReader::default();
     let reading = std::future::poll_fn(|cx| reader.poll(cx, &mut client, http::parse_request));
     let (method, response) = match reading.await {
+        Ok((request, _)) if request.path() == "/logs" => {
+            let enclaves = pages.overview.service().enclaves();
+            match logs::answer(&mut client, &request, enclaves, &followers).await {
+                Ok(Ok(Some(following))) => return Some((client, following)),
+                Ok(Ok(None)) => {
+                    client.hang_up(b"", EXCHANGE_TIMEOUT).await;
+                    return None;
+                }
+                // Nobody is left to answer.
+                Ok(Err(_)) => return None,
+                Err(response) => (request.method, response),
+            }
+        }
         Ok((request, _)) => (request.method, pages.get(request.path())),
         Err(HeadError::Parse(error)) => (Method::Get, Response::from(&error)),
         // Nobody is left to answer.
-        Err(HeadError::Stream(_)) => return,
+        Err(HeadError::Stream(_)) => return None,
     };
     client.hang_up(&response.encode(method), EXCHANGE_TIMEOUT).await;
+    None
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use tunnel::documents::{Body, Chapter, Document, Page, help};
 
+use crate::enclaves::EnclaveId;
+
 /// Accepts vsock connections from Nitro Enclaves and relays them to the TCP services that the
 /// configuration allows.
 ///
@@ -50,6 +52,22 @@ pub enum Command {
         /// vsock-proxy.yaml, vsock-proxy.service, a script.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+    },
+    /// Ask a running outproxy for what enclaves have told: the log of their inproxy, and what their
+    /// application writes.
+    Logs {
+        /// Only those of this enclave; `-` for clients that have no CID.
+        #[arg(long, value_name = "CID", allow_hyphen_values = true)]
+        cid: Option<EnclaveId>,
+        /// Go on with what comes.
+        #[arg(long, short)]
+        follow: bool,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+        /// Only so many lines, the newest, of what is there already.
+        #[arg(long, short = 'n', value_name = "NUMBER")]
+        lines: Option<usize>,
     },
     /// Ask a running outproxy what it knows: connections, rules, the last errors.
     Status {
@@ -107,6 +125,9 @@ After a change of the file:
 
 Who is connected, and what went wrong lately?
   outproxy status
+
+What does the enclave with CID 16 have to say?
+  outproxy logs --cid 16 --follow
 ",
             ),
         },

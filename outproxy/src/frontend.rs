@@ -67,6 +67,7 @@ impl Frontend {
         }
         let cut_off = self.service.connections().drain(grace, hurry).await;
         self.service.notices().leave().await;
+        self.service.enclaves().close();
         cut_off
     }
 

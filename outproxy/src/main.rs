@@ -12,6 +12,7 @@ use outproxy::cli::{Cli, Command, PAGE};
 use outproxy::config::Config;
 use outproxy::doctor::{Authorities, AuthoritiesError};
 use outproxy::import;
+use outproxy::logs::Wanted;
 use outproxy::recorder::Recorder;
 use outproxy::server::Server;
 use tokio::runtime::Runtime;
@@ -43,6 +44,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Import { files }) => {
             output::print(&import::import(&files)?)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Logs { cid, follow, json, lines }) => {
+            let wanted = Wanted { only: cid, lines, follow };
+            runtime()?.block_on(command::logs(&config()?, &cli.config, &wanted, json))
         }
         Some(Command::Status { json }) => {
             runtime()?.block_on(command::status(&config()?, &cli.config, json))

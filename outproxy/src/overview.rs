@@ -126,6 +126,7 @@ impl Overview {
                 })
                 .collect(),
             destinations: policy.health.status(),
+            enclaves: self.service.enclaves().status(),
             last_errors: tally
                 .errors()
                 .into_iter()

@@ -48,6 +48,9 @@ pub enum Refusal {
     /// The proxy has all the connections that it may have.
     #[error("all of `max-connections` are open")]
     TooMany,
+    /// Too many enclaves tell of themselves.
+    #[error("as many enclaves tell of themselves as may do so")]
+    TooManyEnclaves,
     /// The client has all the sessions that it may have.
     #[error("the client has as many sessions as it may have")]
     TooManySessions,
@@ -71,7 +74,7 @@ impl Refusal {
                 (431, "Request Header Fields Too Large", "http_request_error")
             }
             Self::Gone(_) | Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
-            Self::RuleFull(_) | Self::TooMany | Self::TooManySessions => {
+            Self::RuleFull(_) | Self::TooMany | Self::TooManyEnclaves | Self::TooManySessions => {
                 (503, "Service Unavailable", "connection_limit_reached")
             }
             Self::Silent => (408, "Request Timeout", "http_request_error"),
@@ -88,7 +91,9 @@ impl Refusal {
             Self::Down(_) => "down",
             Self::Gone(_) => "gone",
             Self::Malformed(_) => "malformed",
-            Self::RuleFull(_) | Self::TooMany | Self::TooManySessions => "limit",
+            Self::RuleFull(_) | Self::TooMany | Self::TooManyEnclaves | Self::TooManySessions => {
+                "limit"
+            }
             Self::Silent => "silent",
             Self::Stopped(_) => "stopped",
         }
@@ -113,6 +118,7 @@ impl Refusal {
             Self::Stopped(Stop::Disallowed) => "no-longer-allowed",
             Self::Stopped(Stop::Shutdown) => "shutdown",
             Self::TooMany => "limit",
+            Self::TooManyEnclaves => "enclave-limit",
             Self::TooManySessions => "session-limit",
         }
     }
@@ -252,6 +258,7 @@ mod tests {
             Refusal::Stopped(Stop::Disallowed),
             Refusal::Stopped(Stop::Shutdown),
             Refusal::TooMany,
+            Refusal::TooManyEnclaves,
             Refusal::TooManySessions,
         ];
         let disallowed = disallowed.into_iter().map(Refusal::from);

@@ -8,6 +8,7 @@ use tunnel::limits::MaxConnections;
 use tunnel::metrics as names;
 use tunnel::{kernel, process};
 
+use crate::enclaves;
 use crate::overview::Overview;
 
 /// Sets all of it, for the recorder of this thread.
@@ -29,6 +30,7 @@ pub fn take(overview: &Overview) {
         let labels = [("rule", rule), ("cid", client.to_string()), ("outcome", over.word().into())];
         counter!(names::CONNECTIONS, &labels).absolute(count);
     }
+    enclaves::sample(service.enclaves());
     let (good, loaded) = overview.last_load();
     gauge!(names::CONFIG_GOOD).set(f64::from(u8::from(good)));
     gauge!(names::CONFIG_LOADED).set(loaded as f64);

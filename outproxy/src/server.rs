@@ -14,6 +14,7 @@ use tunnel::telemetry::LogHandle;
 
 use crate::admin::{Admin, Pages};
 use crate::config::Config;
+use crate::enclaves::{self, HostLog};
 use crate::frontend::Frontend;
 use crate::health::Prober;
 use crate::overview::Overview;
@@ -58,6 +59,8 @@ impl Server {
             let service = Arc::clone(&service);
             async move { service.journal().count_suppressed().await }
         });
+        let enclaves = Arc::clone(service.enclaves());
+        let forward = tokio::spawn(enclaves::forward(enclaves, HostLog::detect()));
         let recorder = self.pages.recorder.clone();
         let upkeep = tokio::spawn(async move { recorder.upkeep().await });
         self.probe();
@@ -77,6 +80,7 @@ impl Server {
         service.journal().close();
         tracing::info!(cut_off, "stopped");
         upkeep.abort();
+        forward.abort();
     }
 
     /// Reads the file again, and switches to it as a whole or not at all.

@@ -22,6 +22,7 @@ use tunnel::vsock;
 
 use crate::allowlist::{Permit, Rule};
 use crate::config::{Config, Listener};
+use crate::enclaves::{self, EnclaveId, Enclaves};
 use crate::journal::Journal;
 use crate::notices::{self, Notices};
 use crate::policy::Policy;
@@ -36,6 +37,7 @@ pub struct Service {
     hanging_up: Arc<Semaphore>,
     own_cid: Option<Cid>,
     notices: Notices,
+    enclaves: Arc<Enclaves>,
 }
 
 /// By what an open connection is judged again when the policy changes.
@@ -56,6 +58,7 @@ impl Service {
             hanging_up: Arc::new(Semaphore::new(MOST_HANGING_UP)),
             own_cid: own_cid_or_warn(config),
             notices: Notices::default(),
+            enclaves: Arc::default(),
         })
     }
 
@@ -75,6 +78,12 @@ impl Service {
     #[must_use]
     pub fn notices(&self) -> &Notices {
         &self.notices
+    }
+
+    /// What those who connect tell of themselves.
+    #[must_use]
+    pub fn enclaves(&self) -> &Arc<Enclaves> {
+        &self.enclaves
     }
 
     /// What is logged of connections.
@@ -156,6 +165,11 @@ impl Service {
                 tokio::spawn(notices::serve(session, client, rest, limit));
                 None
             }
+            Ok(Open::Records(connection, rest)) => {
+                let limit = self.policy().limits.header_timeout;
+                tokio::spawn(enclaves::serve(connection, client, rest, limit));
+                None
+            }
             Err(refusal) => {
                 let destination = connection.facts().map(|facts| &facts.destination);
                 self.refuse(client, peer, destination, is_raw, &refusal);
@@ -182,6 +196,11 @@ impl Service {
                     let session = self.notices.session(cid, id);
                     let session = session.ok_or(Refusal::TooManySessions)?;
                     return Ok(Open::Notices(session, rest));
+                }
+                (Request::Records, rest) => {
+                    let connection = self.enclaves.connect(EnclaveId(cid));
+                    let connection = connection.ok_or(Refusal::TooManyEnclaves)?;
+                    return Ok(Open::Records(connection, rest));
                 }
                 (Request::Tunnel(destination, id), early) => {
                     (destination, id, Some(Buffer::holding(early.filled())))
@@ -259,6 +278,8 @@ impl Service {
 enum Open {
     /// A connection for notices, and what the client said on it already.
     Notices(Arc<Session>, Buffer),
+    /// A connection on which an enclave tells of itself, and what it has told already.
+    Records(enclaves::Connection, Buffer),
     /// The upstream, and what there is to do and to remember.
     Tunnel(Stream, Way, Opened),
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::enclaves::EnclaveStatus;
 use crate::health::DestinationStatus;
 use crate::health::status::table;
 use crate::table::Table;
@@ -27,6 +28,9 @@ pub struct Status {
     pub rules: Vec<RuleStatus>,
     /// Which destinations are up, of those that are probed.
     pub destinations: Vec<DestinationStatus>,
+    /// What enclaves tell of themselves.
+    #[serde(default)]
+    pub enclaves: Vec<EnclaveStatus>,
     /// What went wrong with destinations, the most recent first.
     pub last_errors: Vec<ErrorStatus>,
 }
@@ -163,11 +167,41 @@ impl fmt::Display for Status {
         if !outcomes.is_empty() {
             write!(f, "\n{outcomes}")?;
         }
+        let enclaves = enclaves(&self.enclaves, now);
+        if !enclaves.is_empty() {
+            write!(f, "\n{enclaves}")?;
+        }
         if !errors.is_empty() {
             write!(f, "\n{errors}")?;
         }
         Ok(())
     }
+}
+
+fn enclaves(enclaves: &[EnclaveStatus], now: u64) -> Table<8> {
+    let mut table = Table::new([
+        "enclave",
+        "inproxy",
+        "connected",
+        "heard",
+        "open",
+        "ended",
+        "failed",
+        "application",
+    ]);
+    for enclave in enclaves {
+        table.add([
+            enclave.cid.clone(),
+            or_dash(enclave.version.as_ref()),
+            enclave.connected_since.map_or_else(|| "no".into(), |since| age(now, since)),
+            format!("{} ago", age(now, enclave.last_heard)),
+            enclave.open.to_string(),
+            enclave.ended.values().sum::<u64>().to_string(),
+            enclave.failed.values().sum::<u64>().to_string(),
+            or_dash(enclave.application.as_ref()),
+        ]);
+    }
+    table
 }
 
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {

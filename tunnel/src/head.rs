@@ -2,7 +2,8 @@
 //!
 //! Our two proxies add a field each, which others ignore: `Tunnel-Id` gives the tunnel a number,
 //! `Tunnel-Notices` says that [`notices`](crate::notices) of it can be sent. These have a
-//! connection of their own, which begins with an upgrade (section 7.8).
+//! connection of their own, which begins with an upgrade (section 7.8). So do the
+//! [`records`](crate::records) in which inproxy tells of itself.
 
 use std::fmt;
 use std::str;
@@ -34,6 +35,10 @@ pub fn notices_request(session: SessionId) -> String {
     )
 }
 
+/// What asks for the connection on which an inproxy tells of itself.
+pub const RECORDS_REQUEST: &str = "GET /telemetry HTTP/1.1\r\nHost: outproxy\r\n\
+     Connection: Upgrade\r\nUpgrade: tunnel-telemetry\r\n\r\n";
+
 /// What grants a tunnel. Everything behind it is the tunnel's.
 pub const GRANT: &str = "HTTP/1.1 200 OK\r\n\r\n";
 
@@ -43,6 +48,11 @@ pub const GRANT_WITH_NOTICES: &str = "HTTP/1.1 200 OK\r\nTunnel-Notices: 1\r\n\r
 /// What grants a connection for notices. Everything behind it is words.
 pub const NOTICES_GRANT: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tunnel-notices\r\n\r\n";
+
+/// What grants a connection on which an inproxy tells of itself. Everything behind it is
+/// [`records`](crate::records).
+pub const RECORDS_GRANT: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tunnel-telemetry\r\n\r\n";
 
 /// Reads a request: what it asks for, and how long the head was. `None` asks for more.
 ///
@@ -54,7 +64,8 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestEr
     let mut request = httparse::Request::new(&mut fields);
     let status = request.parse(head_of(bytes));
     // The method comes first, so that what is refused does not depend on how much has come.
-    let is_upgrade = (request.method, request.path) == (Some("GET"), Some(NOTICES));
+    let is_upgrade =
+        request.method == Some("GET") && matches!(request.path, Some(NOTICES | RECORDS));
     if let Some(method) = request.method
         && method != "CONNECT"
         && !is_upgrade
@@ -69,9 +80,12 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestEr
         httparse::Status::Complete(length) if is_upgrade => {
             let upgrade = field(request.headers, "upgrade");
             let session = field(request.headers, TUNNEL_SESSION).and_then(SessionId::parse);
-            match session.filter(|_| upgrade == Some(UPGRADE)) {
-                Some(session) => Ok(Some((Request::Notices(session), length))),
-                None => Err(RequestError::Upgrade),
+            match (request.path, upgrade, session) {
+                (Some(NOTICES), Some(UPGRADE), Some(session)) => {
+                    Ok(Some((Request::Notices(session), length)))
+                }
+                (Some(RECORDS), Some(RECORDS_UPGRADE), _) => Ok(Some((Request::Records, length))),
+                _ => Err(RequestError::Upgrade),
             }
         }
         httparse::Status::Complete(length) => {
@@ -97,8 +111,9 @@ pub fn parse_answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, AnswerError
         httparse::Status::Complete(length) => {
             let proxy_status = field(response.headers, "proxy-status").map(Clamped::from);
             let notices = field(response.headers, TUNNEL_NOTICES) == Some("1");
+            let records = field(response.headers, "upgrade") == Some(RECORDS_UPGRADE);
             let status = response.code.unwrap_or_default();
-            Ok(Some((Answer { status, proxy_status, notices }, length)))
+            Ok(Some((Answer { status, proxy_status, notices, records }, length)))
         }
     }
 }
@@ -114,6 +129,8 @@ fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
 pub enum Request {
     /// The connection on which the notices of a session are sent.
     Notices(SessionId),
+    /// The connection on which an inproxy tells of itself.
+    Records,
     /// A tunnel, of which notices can be understood if it has a number.
     Tunnel(Destination, Option<TunnelId>),
 }
@@ -172,6 +189,8 @@ pub struct Answer {
     pub proxy_status: Option<Clamped>,
     /// Whether notices of the tunnel can be sent.
     pub notices: bool,
+    /// Whether it speaks of [`records`](crate::records).
+    pub records: bool,
 }
 
 impl Answer {
@@ -179,6 +198,12 @@ impl Answer {
     #[must_use]
     pub fn is_grant(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// Whether what follows is records.
+    #[must_use]
+    pub fn is_records_grant(&self) -> bool {
+        self.status == 101 && self.records
     }
 
     /// Whether what follows is words.
@@ -225,8 +250,11 @@ pub enum RequestError {
     /// It is longer than [`MAX_HEAD`].
     #[error("the request's head is longer than {MAX_HEAD} bytes")]
     TooLong,
-    /// It asks for notices in a way that nobody understands.
-    #[error("the request for notices lacks `Upgrade: tunnel-notices` or a `Tunnel-Session`")]
+    /// It asks for another protocol in a way that nobody understands.
+    #[error(
+        "the request lacks `Upgrade: tunnel-notices` and a `Tunnel-Session`, \
+         or `Upgrade: tunnel-telemetry`"
+    )]
     Upgrade,
 }
 
@@ -236,6 +264,8 @@ fn head_of(bytes: &[u8]) -> &[u8] {
 }
 
 const NOTICES: &str = "/notices";
+const RECORDS: &str = "/telemetry";
+const RECORDS_UPGRADE: &str = "tunnel-telemetry";
 const TUNNEL_ID: &str = "Tunnel-Id";
 const TUNNEL_NOTICES: &str = "Tunnel-Notices";
 const TUNNEL_SESSION: &str = "Tunnel-Session";
@@ -285,6 +315,21 @@ mod tests {
         }
         let (answer, _) = parse_answer(NOTICES_GRANT.as_bytes()).unwrap().unwrap();
         assert!(answer.is_notices_grant() && !answer.is_grant());
+    }
+
+    #[test]
+    fn a_request_for_records_is_read_as_it_was_written() {
+        let head = RECORDS_REQUEST.as_bytes();
+        for end in 0..head.len() {
+            assert!(parse_request(&head[..end]).unwrap().is_none(), "{end}");
+        }
+        assert_eq!(parse_request(head).unwrap(), Some((Request::Records, head.len())));
+        let other = RECORDS_REQUEST.replace("tunnel-telemetry", "tunnel-notices");
+        assert!(matches!(parse_request(other.as_bytes()), Err(RequestError::Upgrade)));
+        let (answer, _) = parse_answer(RECORDS_GRANT.as_bytes()).unwrap().unwrap();
+        assert!(answer.is_records_grant() && !answer.is_grant());
+        let (answer, _) = parse_answer(NOTICES_GRANT.as_bytes()).unwrap().unwrap();
+        assert!(!answer.is_records_grant());
     }
 
     #[test]

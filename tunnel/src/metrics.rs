@@ -136,6 +136,30 @@ catalogue! {
         "Questions to name servers that were not answered.";
     DNS_STALE_ANSWERS, "outproxy_dns_stale_answers_total", Counter, Count, Outproxy, [],
         "Times that an answer of a name server was used after its TTL.";
+    INPROXY_CONNECTED, "inproxy_connected", Gauge, Count, Inproxy, [SIDE, ENCLAVE],
+        "Whether the inproxy of an enclave is connected to tell of itself: 1 or 0.";
+    INPROXY_LAST_HEARD, "inproxy_last_heard_timestamp_seconds", Gauge, Seconds, Inproxy, [SIDE, ENCLAVE],
+        "When an enclave has last told something, in seconds since 1970.";
+    INPROXY_UPTIME, "inproxy_uptime_seconds", Gauge, Seconds, Inproxy, [SIDE, ENCLAVE],
+        "How long the inproxy of an enclave had run when it last told of itself.";
+    INPROXY_CONNECTIONS_OPEN, "inproxy_connections_open", Gauge, Count, Inproxy, [SIDE, ENCLAVE],
+        "Connections of an enclave's application that are open.";
+    INPROXY_CONNECTIONS, "inproxy_connections_total", Counter, Count, Inproxy,
+        [SIDE, ENCLAVE, OUTCOME_OR_OTHER],
+        "Connections of an enclave's application that ended or could not be made.";
+    INPROXY_BYTES, "inproxy_bytes_total", Counter, Bytes, Inproxy, [SIDE, ENCLAVE, DIRECTION],
+        "Payload bytes of an enclave's connections that ended; seen from the application.";
+    INPROXY_ACCEPT_ERRORS, "inproxy_accept_errors_total", Counter, Count, Inproxy, [SIDE, ENCLAVE],
+        "Times that accept(2) failed in an enclave for want of something, and was tried again.";
+    INPROXY_APPLICATION_RUNNING, "inproxy_application_running", Gauge, Count, Inproxy, [SIDE, ENCLAVE],
+        "Whether an enclave's application runs and its inproxy is connected: 1 or 0.";
+    INPROXY_LINES, "inproxy_lines_total", Counter, Count, Inproxy, [SIDE, ENCLAVE, SOURCE],
+        "Lines of its log and of its application that an enclave has told.";
+    INPROXY_LINES_DROPPED, "inproxy_lines_dropped_total", Counter, Count, Inproxy,
+        [SIDE, ENCLAVE, WHERE],
+        "Lines that an enclave had no room for, and lines that were too many for the host's log.";
+    INPROXY_MALFORMED, "inproxy_malformed_total", Counter, Count, Inproxy, [SIDE, ENCLAVE],
+        "Connections that ended since an enclave told something that makes no sense.";
     PROCESS_CPU, "process_cpu_seconds_total", Counter, Seconds, Both, [],
         "Processor time that the process has used.";
     PROCESS_MAX_FDS, "process_max_fds", Gauge, Count, Both, [],
@@ -168,17 +192,32 @@ const DIRECTION: LabelKey =
     LabelKey { key: "direction", values: Values::Closed(&["received", "sent"]) };
 const DNS_FAILURE: LabelKey =
     LabelKey { key: "reason", values: Values::Closed(&["busy", "failed", "timed-out"]) };
+const ENCLAVE: LabelKey = LabelKey {
+    key: "cid",
+    values: Values::From(
+        "the CID of an enclave that tells of itself, 64 at most; `-` for all clients of `tcp:` and \
+         `unix:` listeners together",
+    ),
+};
 const FORWARD: LabelKey =
     LabelKey { key: "forward", values: Values::From("the name of a `[[forward]]` of inproxy") };
 const HAZARD: LabelKey = LabelKey { key: "hazard", values: Values::Closed(&["vsock-data-loss"]) };
 const OUTCOME: LabelKey = LabelKey { key: "outcome", values: Values::Closed(OUTCOMES) };
 const REASON: LabelKey = LabelKey { key: "reason", values: Values::Closed(REFUSAL_REASONS) };
 const RESULT: LabelKey = LabelKey { key: "result", values: Values::Closed(&["failed", "ok"]) };
+const OUTCOME_OR_OTHER: LabelKey = LabelKey {
+    key: "outcome",
+    values: Values::From("as of the tunnel's connections; `other` for words that are not known"),
+};
 const RULE: LabelKey = LabelKey {
     key: "rule",
     values: Values::From("the name of an `[[allow]]` of outproxy; empty where none allows it"),
 };
+const SIDE: LabelKey = LabelKey { key: "side", values: Values::Closed(&["enclave"]) };
+const SOURCE: LabelKey =
+    LabelKey { key: "source", values: Values::Closed(&["inproxy", "other", "stderr", "stdout"]) };
 const VERSION: LabelKey = LabelKey { key: "version", values: Values::From("the program's own") };
+const WHERE: LabelKey = LabelKey { key: "where", values: Values::Closed(&["enclave", "log"]) };
 
 /// How a connection may end, or why there is none, in a word.
 pub const OUTCOMES: &[&str] = &[
@@ -212,6 +251,7 @@ pub const REFUSAL_REASONS: &[&str] = &[
     "dns-failed",
     "dns-no-address",
     "dns-timed-out",
+    "enclave-limit",
     "host-not-allowed",
     "limit",
     "local-error",

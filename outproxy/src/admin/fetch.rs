@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tunnel::connect::connect;
 use tunnel::endpoint::Endpoint;
+use tunnel::host::Clamped;
 
 use super::EXCHANGE_TIMEOUT;
 
@@ -45,6 +46,12 @@ pub enum FetchError {
         /// What happened.
         source: io::Error,
     },
+    /// It cannot be printed.
+    #[error("failed to print what was read")]
+    Print(#[source] io::Error),
+    /// There is no such page.
+    #[error("outproxy answers: {0}")]
+    Refused(Clamped),
     /// Somebody else answered.
     #[error("what listens on `{0}` does not answer as an outproxy of this version does")]
     Strange(Endpoint),

@@ -18,6 +18,13 @@ impl Request {
     pub(super) fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
+
+    /// The keys and values behind the `?`, as they are written.
+    pub(super) fn query(&self) -> impl Iterator<Item = (&str, &str)> {
+        let query = self.target.split_once('?').map(|(_, query)| query).unwrap_or_default();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

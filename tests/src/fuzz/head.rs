@@ -73,6 +73,7 @@ fn requests_are_read_as_written(data: &[u8]) {
     let Ok(Some((request, _))) = head::parse_request(data) else { return };
     let written = match &request {
         Request::Notices(session) => head::notices_request(*session),
+        Request::Records => head::RECORDS_REQUEST.to_owned(),
         Request::Tunnel(destination, id) => head::request(destination, *id),
     };
     let read = head::parse_request(written.as_bytes()).expect("a request");
