@@ -28,7 +28,8 @@ ARG HSMS
 # One more argument for the library, such as --disable-key-availability-check: only for a cluster of
 # a single HSM, whose keys cannot be used without it, and are lost with that HSM.
 ARG CONFIGURE=
-# The log goes to the console: a file would fill the enclave's memory.
+# The log goes to the console, and from there to the parent's `outproxy logs` if inproxy.toml has
+# `application-output = true`: a file would fill the enclave's memory.
 RUN test -n "$HSMS" \
     && /opt/cloudhsm/bin/configure-pkcs11 -a $HSMS \
         --hsm-ca-cert /opt/cloudhsm/etc/customerCA.crt \

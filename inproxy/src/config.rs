@@ -20,7 +20,7 @@ use tunnel::log::LogConfig;
 
 use self::draft::Draft;
 pub(crate) use self::draft::reason_to_refuse;
-use self::file::File;
+use self::file::{File, TelemetryFile};
 
 /// The validated configuration of inproxy.
 #[derive(Clone, Debug)]
@@ -40,8 +40,18 @@ pub struct Config {
     /// How long a connection over vsock is tried again, so that a restart of outproxy is not seen
     /// as the loss of an HSM. Zero: it is tried once.
     pub outproxy_retry: Duration,
+    /// What the host is told of this inproxy. `None`: nothing.
+    pub telemetry: Option<Telemetry>,
     /// What is logged, and how.
     pub log: LogConfig,
+}
+
+/// The `[telemetry]` table, where it is enabled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Telemetry {
+    /// Whether the host is also told what the application writes to its standard output and error.
+    /// It may be a secret, and the host is not trusted with those.
+    pub application_output: bool,
 }
 
 impl Config {
@@ -134,6 +144,8 @@ impl TryFrom<File> for Config {
                  write the endpoint of a raw listener, or remove `via`",
             );
         }
+        let is_routed = file.outproxy.is_some() || drafts.iter().any(|draft| draft.via.is_none());
+        let telemetry = telemetry(&file.telemetry, is_routed, &mut mistakes);
         let outproxy_retry = file.limits.outproxy_retry;
         mistakes.or(Self {
             outproxy,
@@ -141,9 +153,35 @@ impl TryFrom<File> for Config {
             forwards: drafts.into_iter().map(Draft::into_forward).collect(),
             limits: file.limits.into(),
             outproxy_retry,
+            telemetry,
             log: file.log,
         })
     }
+}
+
+/// Where nothing is routed, and nobody says where outproxy is, there is none.
+fn telemetry(
+    file: &TelemetryFile,
+    has_outproxy: bool,
+    mistakes: &mut Mistakes,
+) -> Option<Telemetry> {
+    let output = file.application_output.as_ref();
+    let application_output = output.is_some_and(|output| *output.get_ref());
+    if let Some(output) = output.filter(|output| *output.get_ref()) {
+        if file.enabled == Some(false) {
+            mistakes.add(
+                output.span(),
+                "nothing is told with `enabled = false`; write `enabled = true`, or remove this",
+            );
+        } else if !has_outproxy {
+            mistakes.add(
+                output.span(),
+                "every forward has `via`, so nobody is there to be told; \
+                 write `outproxy` where one listens, or remove this",
+            );
+        }
+    }
+    (has_outproxy && file.enabled != Some(false)).then_some(Telemetry { application_output })
 }
 
 fn refuse_unconnectable(endpoint: &Spanned<Endpoint>, drafts: &[Draft], mistakes: &mut Mistakes) {

@@ -6,13 +6,16 @@ mod command;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use inproxy::cli::{Cli, Command, PAGE};
 use inproxy::config::Config;
 use inproxy::import;
+use inproxy::outbox::Outbox;
 use inproxy::server::{Duty, Server};
+use inproxy::telemetry::Telemetry;
 use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
 use tunnel::import::ImportError;
@@ -40,16 +43,35 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(config: Config, application: &[OsString]) -> anyhow::Result<ExitCode> {
-    telemetry::init(config.log)?;
+    let outbox = config.telemetry.map(|_| Arc::new(Outbox::default()));
+    telemetry::init_with(config.log, outbox.clone().map(inproxy::telemetry::copy))?;
     kernel::warn_of_hazards();
-    let most = config.limits.max_connections;
     runtime()?.block_on(async {
         let duty = Duty::new(application).context("failed to catch signals")?;
-        let server = Server::bind(config).await?;
-        // Only then, since the application would inherit it.
-        let serving = || resources::raise_descriptor_limit_or_warn(most);
-        Ok(server.run(duty, serving).await?)
+        let mut telemetry = outbox.map(|outbox| Telemetry::start(&config, outbox));
+        let result = do_duty(config, duty, telemetry.as_mut()).await;
+        if let Some(telemetry) = telemetry {
+            let failure = result.as_ref().err().map(|error| format!("{error:#}"));
+            telemetry.finish(failure.as_deref()).await;
+        }
+        result
     })
+}
+
+async fn do_duty(
+    config: Config,
+    duty: Duty<'_>,
+    mut telemetry: Option<&mut Telemetry>,
+) -> anyhow::Result<ExitCode> {
+    let most = config.limits.max_connections;
+    let server = Server::bind(config).await?;
+    if let Some(telemetry) = &mut telemetry {
+        telemetry.watch(Arc::clone(server.forwarder()));
+        telemetry.attempted().await;
+    }
+    // Only then, since the application would inherit it.
+    let serving = || resources::raise_descriptor_limit_or_warn(most);
+    Ok(server.run(duty, telemetry.as_deref(), serving).await?)
 }
 
 fn runtime() -> io::Result<Runtime> {

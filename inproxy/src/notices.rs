@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::connect::connect;
@@ -21,6 +22,7 @@ pub struct Notices {
     outproxy: Endpoint,
     limit: Duration,
     current: Mutex<Current>,
+    seen: Notify,
 }
 
 /// A session is with one process: when that one goes, the next tunnels belong to another session.
@@ -48,7 +50,7 @@ impl Notices {
             tunnels: 0,
             not_before: Instant::now(),
         };
-        Ok(Self { outproxy, limit, current: Mutex::new(current) })
+        Ok(Self { outproxy, limit, current: Mutex::new(current), seen: Notify::new() })
     }
 
     /// A number for a new tunnel. `None` where the stream itself can say "abort".
@@ -82,6 +84,7 @@ impl Notices {
         tokio::spawn(async move {
             match notices.connect(id.session).await {
                 Ok((stream, rest)) => {
+                    notices.seen.notify_waiters();
                     tokio::join!(session.serve(stream, rest), session.leave_when_idle());
                 }
                 Err(error) => tracing::debug!(%error, "failed to connect for notices"),
@@ -93,6 +96,11 @@ impl Notices {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.lock().session.is_connected()
+    }
+
+    /// Ready once an outproxy that was not connected for notices is.
+    pub async fn seen(&self) {
+        self.seen.notified().await;
     }
 
     /// Takes leave of outproxy, so that what was said of tunnels is known before they end.

@@ -17,11 +17,12 @@ use tunnel::endpoint::Endpoint;
 use tunnel::listener::{ListenError, Listener};
 use tunnel::{signals, timers};
 
+use crate::application::Application;
 use crate::config::Config;
 use crate::forwarder::Forwarder;
 use crate::forwards::Forwards;
-use crate::supervise::{self, Child};
-use crate::{hosts, loopback, network};
+use crate::telemetry::Telemetry;
+use crate::{hosts, loopback, network, supervise};
 
 /// An inproxy whose listeners are all bound.
 #[derive(Debug)]
@@ -54,15 +55,27 @@ impl Server {
         Ok(Self { forwarder: Forwarder::new(config, forwards)?, listeners })
     }
 
+    /// What tunnels the connections.
+    #[must_use]
+    pub fn forwarder(&self) -> &Arc<Forwarder> {
+        &self.forwarder
+    }
+
     /// Does its duty: serves while the application runs, and exits as it exits; or without one,
-    /// serves until the operator wants it to stop, then drains.
+    /// serves until the operator wants it to stop, then drains. The host is told of it by
+    /// `telemetry`, if at all.
     ///
     /// `serving` is called once the application, if any, has been started.
     ///
     /// # Errors
     ///
     /// The application cannot be waited for.
-    pub async fn run(self, duty: Duty<'_>, serving: impl FnOnce()) -> io::Result<ExitCode> {
+    pub async fn run(
+        self,
+        duty: Duty<'_>,
+        telemetry: Option<&Telemetry>,
+        serving: impl FnOnce(),
+    ) -> io::Result<ExitCode> {
         let mut tasks = JoinSet::new();
         let journal = Arc::clone(&self.forwarder);
         tasks.spawn(async move { journal.journal().count_suppressed().await });
@@ -77,15 +90,15 @@ impl Server {
         tracing::info!(listeners, "ready");
         match duty {
             Duty::Supervise(signals, program, arguments) => {
-                let child = match Child::spawn(signals, program, arguments) {
-                    Ok(child) => child,
+                let application = match Application::start(signals, program, arguments, telemetry) {
+                    Ok(application) => application,
                     Err(error) => {
                         tracing::error!(error = %Chain(&error), "the application was not started");
                         return Ok(error.exit_code().into());
                     }
                 };
                 serving();
-                let code = child.wait().await?;
+                let code = application.wait().await?;
                 // What it wrote last may still be on its way.
                 tasks.shutdown().await;
                 let grace = self.forwarder.shutdown_grace().min(LAST_BYTES);

@@ -78,9 +78,25 @@ impl Child {
     ///
     /// The program cannot be run.
     pub fn spawn(signals: Signals, program: &OsStr, args: &[OsString]) -> Result<Self, SpawnError> {
+        Self::spawn_with(signals, program, args, |_| {})
+    }
+
+    /// As [`Self::spawn`]; `prepare` says where the program's output goes.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be run.
+    pub fn spawn_with(
+        signals: Signals,
+        program: &OsStr,
+        args: &[OsString],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self, SpawnError> {
+        let mut command = Command::new(program);
+        prepare(&mut command);
         // The standard library empties the signal mask and restores SIGPIPE; execve(2) resets the
         // signals that are caught here.
-        let child = Command::new(program)
+        let child = command
             .args(args)
             .process_group(0)
             .spawn()
@@ -88,6 +104,12 @@ impl Child {
         let pid = Pid::from_raw(child.id().cast_signed());
         tracing::debug!(%pid, program = %program.display(), "started");
         Ok(Self { signals, pid, _terminal: Terminal::lend(pid) })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
     }
 
     /// Waits until the child ends; meanwhile passes signals on and reaps orphans.
@@ -151,6 +173,12 @@ fn exit_code(status: WaitStatus) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
+/// Whether a child will get the terminal: then somebody sits there, and it had better see one.
+#[must_use]
+pub fn has_terminal_to_lend() -> bool {
+    tcgetpgrp(io::stdin()) == Ok(getpgrp())
+}
+
 /// The terminal on standard input, lent to the group of the child; see termios(3) and credentials(7).
 #[derive(Debug)]
 struct Terminal {
@@ -161,10 +189,10 @@ struct Terminal {
 impl Terminal {
     /// Does nothing without a terminal, or in the background: it is another's then.
     fn lend(theirs: Pid) -> Option<Self> {
-        let ours = getpgrp();
-        if tcgetpgrp(io::stdin()).ok()? != ours {
+        if !has_terminal_to_lend() {
             return None;
         }
+        let ours = getpgrp();
         tcsetpgrp(io::stdin(), theirs).ok()?;
         // A child quick enough to read before this was stopped by SIGTTIN.
         killpg(theirs, Signal::SIGCONT).ok();

@@ -1,6 +1,7 @@
 //! The accept loop: it never dies of a passing error, and never spins on a lasting one.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::libc;
@@ -27,6 +28,7 @@ pub async fn accept(listener: &Listener, mut handle: impl FnMut(Stream, Peer)) -
                 // The connection stays queued and the listener readable: without a pause this
                 // loop would take a core until a descriptor is free.
                 metrics::counter!(crate::metrics::ACCEPT_ERRORS).increment(1);
+                ERRORS.fetch_add(1, Ordering::Relaxed);
                 if pause == SHORTEST_PAUSE {
                     tracing::error!(listener = %listener.endpoint(), %error, "failed to accept; will try again");
                 }
@@ -35,6 +37,12 @@ pub async fn accept(listener: &Listener, mut handle: impl FnMut(Stream, Peer)) -
             }
         }
     }
+}
+
+/// How often accept(2) has failed in this process for want of something, and was tried again.
+#[must_use]
+pub fn errors() -> u64 {
+    ERRORS.load(Ordering::Relaxed)
 }
 
 /// Whether the next accept(2) may succeed at once. Linux also reports what went wrong with the
@@ -58,6 +66,8 @@ fn concerns_one_connection(error: &io::Error) -> bool {
         )
     )
 }
+
+static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);

@@ -26,7 +26,21 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) limits: LimitsFile,
     #[serde(default)]
+    pub(super) telemetry: TelemetryFile,
+    #[serde(default)]
     pub(super) log: LogConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table `[telemetry]`",
+    rename_all = "kebab-case"
+)]
+pub(super) struct TelemetryFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) application_output: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -33,6 +33,10 @@ half-close-timeout = "5s"
 shutdown-grace     = "6s"
 outproxy-retry     = "7s"
 
+[telemetry]
+enabled            = true
+application-output = true
+
 [log]
 format = "json"
 level  = "debug"

@@ -251,16 +251,22 @@ fn converse(world: &World) {
     assert!(read_to_end(&mut client) == (vec![7; 100_000], None));
 }
 
+/// The next request for a tunnel. A proxy of another kind knows no other.
 fn accept_request(listener: &Socket) -> (Socket, String) {
-    let (mut tunnel, _) = listener.accept().unwrap();
-    tunnel.set_read_timeout(Some(tests::patience::patience())).unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        tunnel.read_exact(&mut byte).unwrap();
-        head.extend(byte);
+    loop {
+        let (mut tunnel, _) = listener.accept().unwrap();
+        tunnel.set_read_timeout(Some(tests::patience::patience())).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            tunnel.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        if !head.starts_with(b"GET ") {
+            return (tunnel, String::from_utf8(head).unwrap());
+        }
+        tunnel.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n").unwrap();
     }
-    (tunnel, String::from_utf8(head).unwrap())
 }
 
 /// A running socat.
