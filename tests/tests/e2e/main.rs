@@ -16,6 +16,7 @@ mod policy;
 mod relay;
 mod reload;
 mod scripts;
+mod telemetry;
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -56,7 +57,13 @@ const THEMES: &[(&str, &[Scenario])] = &[
     ("relay", relay::ALL),
     ("reload", reload::ALL),
     ("scripts", scripts::ALL),
+    (TELEMETRY, telemetry::ALL),
+    (TELEMETRY, telemetry::faults::ALL),
+    (TELEMETRY, telemetry::hostile::ALL),
 ];
+
+/// What the host learns from inside an enclave.
+const TELEMETRY: &str = "telemetry";
 
 /// What is true of AF_VSOCK only.
 const FACTS: &str = "facts";
