@@ -11,7 +11,6 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tunnel::accept::accept;
-use tunnel::endpoint::Endpoint;
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Listener;
 use tunnel::stream::Stream;
@@ -32,7 +31,7 @@ pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A served admin endpoint, until it is dropped.
 #[derive(Debug)]
 pub struct Admin {
-    endpoint: Endpoint,
+    listener: Arc<Listener>,
     task: JoinHandle<()>,
 }
 
@@ -40,12 +39,13 @@ impl Admin {
     /// Answers on `listener`, whatever happens to connections meanwhile.
     #[must_use]
     pub fn start(listener: Listener, pages: Pages) -> Self {
-        let endpoint = listener.endpoint().clone();
+        let listener = Arc::new(listener);
+        let accepting = Arc::clone(&listener);
         let task = tokio::spawn(async move {
             let places = Arc::new(Semaphore::new(MOST_EXCHANGES));
             let followers = Followers::default();
             let mut exchanges = JoinSet::new();
-            accept(&listener, |stream, client| {
+            accept(&accepting, |stream, client| {
                 while exchanges.try_join_next().is_some() {}
                 if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     let (pages, followers) = (pages.clone(), followers.clone());
@@ -63,13 +63,13 @@ impl Admin {
             })
             .await;
         });
-        Self { endpoint, task }
+        Self { listener, task }
     }
 
-    /// Where it listens.
+    /// What it accepts requests from.
     #[must_use]
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    pub fn listener(&self) -> &Listener {
+        &self.listener
     }
 }
 

@@ -44,6 +44,11 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         config::load::<File, Self>(path)
     }
+
+    /// All that is listened on.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.listeners.iter().map(|listener| &listener.on).chain(&self.metrics)
+    }
 }
 
 impl FromStr for Config {

@@ -11,6 +11,7 @@ use clap::Parser;
 use outproxy::cli::{Cli, Command, PAGE};
 use outproxy::config::Config;
 use outproxy::doctor::{Authorities, AuthoritiesError};
+use outproxy::handover::Inherited;
 use outproxy::import;
 use outproxy::logs::Wanted;
 use outproxy::recorder::Recorder;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let inherited = Inherited::take();
     let config = || Config::load(&cli.config);
     match cli.command {
         Some(Command::Doctor { json, ca }) => {
@@ -53,7 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(command::status(&config()?, &cli.config, json))
         }
         None if cli.check => Ok(config().map(|_| ExitCode::SUCCESS)?),
-        None => runtime()?.block_on(serve(config()?, cli.config)),
+        None => runtime()?.block_on(serve(config()?, cli.config, inherited)),
     }
 }
 
@@ -61,13 +63,13 @@ fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-async fn serve(config: Config, path: PathBuf) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, path: PathBuf, inherited: Inherited) -> anyhow::Result<ExitCode> {
     let log = telemetry::init(config.log)?;
     kernel::warn_of_hazards();
     let recorder = Recorder::install()?;
     resources::raise_descriptor_limit_or_warn(config.limits.max_connections);
     let signals = Signals::install()?;
-    let server = Server::bind(config, path, log, recorder)?;
+    let server = Server::open(config, path, log, recorder, inherited).await?;
     server.run(signals).await;
     Ok(ExitCode::SUCCESS)
 }

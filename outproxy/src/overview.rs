@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tunnel::limits::MaxConnections;
 
 use crate::config;
+use crate::health::Count;
 use crate::service::Service;
 use crate::status::{
     ConfigStatus, ConnectionsStatus, ErrorStatus, ListenerStatus, Reload, ReloadResult, RuleStatus,
@@ -91,6 +92,25 @@ impl Overview {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// The line that `systemctl status` shows.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = match self.service.connections().count() {
+            1 => "1 connection open".into(),
+            open => format!("{open} connections open"),
+        };
+        let Count { down, unknown, up } = self.service.policy().health.count();
+        if let probed @ 1.. = down + unknown + up {
+            line.push_str(&format!("; {up} of {probed} destinations up"));
+        }
+        if self.is_draining() {
+            line.push_str("; shutting down");
+        } else if !self.last_load().0 {
+            line.push_str("; the last reload failed, see the log");
+        }
+        line
     }
 
     /// All of it, as it is now.

@@ -16,9 +16,12 @@ use crate::admin::{Admin, Pages};
 use crate::config::Config;
 use crate::enclaves::{self, HostLog};
 use crate::frontend::Frontend;
+use crate::handover::{Handover, Inherited};
 use crate::health::Prober;
+use crate::heartbeat;
 use crate::overview::Overview;
 use crate::recorder::Recorder;
+use crate::service_manager::ServiceManager;
 
 /// A running outproxy.
 #[derive(Debug)]
@@ -29,27 +32,33 @@ pub struct Server {
     pages: Pages,
     admin: Option<Admin>,
     prober: Prober,
+    manager: ServiceManager,
+    handover: Handover,
 }
 
 impl Server {
-    /// Binds every listener, or none. `path` is read again on a reload.
+    /// Opens every listener, or none. `path` is read again on a reload.
     ///
     /// # Errors
     ///
-    /// [`ListenError`] of the first that could not be bound.
-    pub fn bind(
+    /// [`ListenError`] of the first that could not be opened.
+    pub async fn open(
         config: Config,
         path: PathBuf,
         log: LogHandle,
         recorder: Recorder,
+        inherited: Inherited,
     ) -> Result<Self, ListenError> {
-        let admin = config.metrics.as_ref().map(Listener::bind).transpose()?;
-        let frontend = Frontend::bind(&config)?;
+        let manager = ServiceManager::from_env();
+        let mut handover = Handover::begin(inherited, &config, manager.clone()).await;
+        let admin = config.metrics.as_ref().map(|on| handover.listen(on)).transpose()?;
+        let frontend = Frontend::bind(&config, |on| handover.listen(on))?;
         let overview = Arc::new(Overview::new(path, Arc::clone(frontend.service())));
         overview.set_listeners(config.listeners.clone());
         let pages = Pages { overview, recorder };
         let admin = admin.map(|listener| Admin::start(listener, pages.clone()));
-        Ok(Self { config, log, frontend, pages, admin, prober: Prober::default() })
+        let prober = Prober::default();
+        Ok(Self { config, log, frontend, pages, admin, prober, manager, handover })
     }
 
     /// Serves until the operator wants it to stop, then drains.
@@ -64,32 +73,46 @@ impl Server {
         let recorder = self.pages.recorder.clone();
         let upkeep = tokio::spawn(async move { recorder.upkeep().await });
         self.probe();
-        notify(&[NotifyState::Ready]);
+        self.hand_on().await;
+        self.manager.tell(&[NotifyState::Ready]).await;
+        let overview = Arc::clone(&self.pages.overview);
+        let heartbeat = tokio::spawn(heartbeat::beat(self.manager.clone(), overview));
         tracing::info!(listeners = self.config.listeners.len(), "ready");
         while signals.next().await == Wish::Reload {
-            self.reload();
+            self.reload().await;
         }
-        notify(&[NotifyState::Stopping]);
         self.pages.overview.set_draining();
         self.prober = Prober::default();
         let open = self.frontend.service().connections().count();
         let grace = self.config.limits.shutdown_grace;
         tracing::info!(open, ?grace, "shutting down");
-        let cut_off = self.frontend.drain(grace, signals.stop()).await;
+        let stopping = [NotifyState::Stopping];
+        let telling = self.manager.tell(&stopping);
+        let draining = self.frontend.drain(grace, signals.stop());
+        let ((), cut_off) = tokio::join!(telling, draining);
         journal.abort();
         service.journal().close();
         tracing::info!(cut_off, "stopped");
         upkeep.abort();
         forward.abort();
+        heartbeat.abort();
+    }
+
+    /// Has the next process inherit the listeners.
+    async fn hand_on(&mut self) {
+        let admin = self.admin.as_ref().map(Admin::listener);
+        let listeners: Vec<_> = self.frontend.listeners().chain(admin).collect();
+        self.handover.keep_only(&listeners).await;
     }
 
     /// Reads the file again, and switches to it as a whole or not at all.
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            notify(&[NotifyState::Reloading, now]);
+            self.manager.tell(&[NotifyState::Reloading, now]).await;
         }
         match self.try_reload() {
             Ok(disallowed) => {
+                self.hand_on().await;
                 metrics::counter!(names::RELOADS, "result" => "ok").increment(1);
                 self.pages.overview.set_reloaded(None);
                 tracing::info!(disallowed, "reloaded");
@@ -101,13 +124,13 @@ impl Server {
                 tracing::error!(%error, "failed to reload; everything stays as it was");
             }
         }
-        notify(&[NotifyState::Ready]);
+        self.manager.tell(&[NotifyState::Ready]).await;
     }
 
     fn try_reload(&mut self) -> Result<usize, ReloadError> {
         let config = Config::load(self.pages.overview.path())?;
         let admin = self.bind_admin(&config)?;
-        let disallowed = self.frontend.switch_to(&config)?;
+        let disallowed = self.frontend.switch_to(&config, Listener::bind)?;
         if let Some(listener) = admin {
             self.admin = Some(Admin::start(listener, self.pages.clone()));
         } else if config.metrics.is_none() {
@@ -128,7 +151,7 @@ impl Server {
 
     /// Binds the endpoint of `[metrics]`, if there is one that this server has not bound yet.
     fn bind_admin(&self, config: &Config) -> Result<Option<Listener>, ListenError> {
-        let bound = self.admin.as_ref().map(Admin::endpoint);
+        let bound = self.admin.as_ref().map(|admin| admin.listener().endpoint());
         let missing = config.metrics.as_ref().filter(|on| bound != Some(on));
         missing.map(Listener::bind).transpose()
     }
@@ -141,10 +164,4 @@ enum ReloadError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Listen(#[from] ListenError),
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "failed to notify the service manager");
-    }
 }

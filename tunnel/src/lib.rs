@@ -3,6 +3,7 @@
 //! It knows nothing of HSMs and nothing of policy.
 
 pub mod accept;
+pub mod backlog;
 pub mod buffer;
 pub mod chain;
 pub mod cidr;

@@ -1,17 +1,22 @@
 //! Listening on an endpoint.
 
+mod bound;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub use self::bound::{Bound, NotBound};
 use crate::destination::Destination;
 use crate::endpoint::{Cid, Endpoint};
 use crate::host::Host;
@@ -24,7 +29,9 @@ use crate::{tcp, vsock};
 pub struct Listener {
     endpoint: Endpoint,
     socket: AsyncFd<Socket>,
-    _name: Option<UnlinkOnDrop>,
+    name: Option<UnlinkOnDrop>,
+    /// Whether its clients may have connected before it had the options that they inherit.
+    is_late: bool,
 }
 
 impl Listener {
@@ -43,14 +50,44 @@ impl Listener {
                         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
                     }
                 },
-                Endpoint::Unix(path) => (listen_unix(path)?, Some(UnlinkOnDrop(path.clone()))),
+                Endpoint::Unix(path) => (listen_unix(path)?, Some(UnlinkOnDrop::new(path))),
                 Endpoint::Vsock { cid, port } => (vsock::listen(*cid, *port, BACKLOG)?, None),
             };
             Ok((watch(socket, Interest::READABLE)?, name))
         };
         match listen() {
-            Ok((socket, name)) => Ok(Self { endpoint: endpoint.clone(), socket, _name: name }),
+            Ok((socket, name)) => {
+                Ok(Self { endpoint: endpoint.clone(), socket, name, is_late: false })
+            }
             Err(source) => Err(ListenError { endpoint: endpoint.clone(), source }),
+        }
+    }
+
+    /// Takes over a socket that another process has bound, with the options and the backlog of a
+    /// new one. It leaves the name of a Unix socket alone. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`], with what the system answered.
+    pub fn adopt(bound: Bound) -> Result<Self, ListenError> {
+        let endpoint = bound.endpoint().clone();
+        let adopt = |socket: Socket| {
+            socket.set_nonblocking(true)?;
+            let is_late = prepare(&socket, &endpoint)?;
+            socket.listen(BACKLOG)?;
+            Ok((watch(socket, Interest::READABLE)?, is_late))
+        };
+        match adopt(bound.socket) {
+            Ok((socket, is_late)) => Ok(Self { endpoint, socket, name: None, is_late }),
+            Err(source) => Err(ListenError { endpoint, source }),
+        }
+    }
+
+    /// Leaves the name of a Unix socket to whoever keeps the socket: else it is removed with this
+    /// listener.
+    pub fn keep_name(&self) {
+        if let Some(name) = &self.name {
+            name.is_kept.store(true, Ordering::Relaxed);
         }
     }
 
@@ -87,7 +124,16 @@ impl Listener {
                 (socket.into(), Kind::Vsock, Peer::Vsock { cid, port })
             }
         };
+        if self.is_late {
+            prepare(&SockRef::from(&socket), &self.endpoint)?;
+        }
         Ok((Stream::new(socket, kind)?, peer))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -184,6 +230,20 @@ fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
     }
 }
 
+/// Gives a listener that somebody else has bound, or what it has accepted, the options of one of
+/// ours; says whether it had others.
+fn prepare(socket: &Socket, endpoint: &Endpoint) -> io::Result<bool> {
+    match endpoint {
+        Endpoint::Tcp(_) => {
+            let is_late = !tcp::has_listener_options(socket)?;
+            tcp::set_listener_options(socket)?;
+            Ok(is_late)
+        }
+        Endpoint::Unix(_) => Ok(false),
+        Endpoint::Vsock { .. } => vsock::widen(socket),
+    }
+}
+
 fn listen_tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = bind_tcp(address)?;
     socket.listen(BACKLOG)?;
@@ -196,7 +256,6 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
         IpAddr::V6(_) => Domain::IPV6,
     };
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
     tcp::set_listener_options(&socket)?;
     if address.is_ipv6() {
         // Each family has a listener of its own; a dual one would take the other's port.
@@ -222,12 +281,23 @@ fn listen_unix(path: &Path) -> io::Result<Socket> {
 
 /// Removes a Unix socket's name with its listener.
 #[derive(Debug)]
-struct UnlinkOnDrop(PathBuf);
+struct UnlinkOnDrop {
+    path: PathBuf,
+    is_kept: AtomicBool,
+}
+
+impl UnlinkOnDrop {
+    fn new(path: &Path) -> Self {
+        Self { path: path.into(), is_kept: AtomicBool::new(false) }
+    }
+}
 
 impl Drop for UnlinkOnDrop {
     fn drop(&mut self) {
-        // Somebody may have removed it already; there is nobody to tell.
-        let _ = std::fs::remove_file(&self.0);
+        if !*self.is_kept.get_mut() {
+            // Somebody may have removed it already; there is nobody to tell.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

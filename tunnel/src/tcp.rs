@@ -25,8 +25,18 @@ pub const USER_TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// What setsockopt(2) answers.
 pub(crate) fn set_listener_options(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_linger(Some(Duration::ZERO))
+}
+
+/// Whether what a listener accepts needs no preparation.
+///
+/// # Errors
+///
+/// What getsockopt(2) answers.
+pub(crate) fn has_listener_options(socket: &Socket) -> io::Result<bool> {
+    Ok(socket.tcp_nodelay()? && socket.linger()? == Some(Duration::ZERO))
 }
 
 /// Prepares a socket before it connects: until [`set_close_or_warn`] its close sends an RST.

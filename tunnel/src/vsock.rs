@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::setsockopt;
+use nix::sys::socket::{getsockopt, setsockopt};
 use nix::sys::time::TimeVal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
@@ -55,6 +55,18 @@ pub(crate) fn bind(cid: Cid, port: VsockPort) -> io::Result<Socket> {
     let socket = socket()?;
     socket.bind(&SockAddr::vsock(cid.get(), port.get()))?;
     Ok(socket)
+}
+
+/// Gives a socket that another process has made the receive window of ours; says whether it had
+/// another one.
+///
+/// # Errors
+///
+/// What getsockopt(2) and setsockopt(2) answer.
+pub(crate) fn widen(socket: &Socket) -> io::Result<bool> {
+    let had_another = getsockopt(socket, BufferSize)? != BUFFER_SIZE;
+    set_buffer_size(socket, BUFFER_SIZE)?;
+    Ok(had_another)
 }
 
 /// Takes the next connection that is queued, and says who connected: CID and port.

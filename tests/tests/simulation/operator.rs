@@ -10,6 +10,7 @@ use outproxy::frontend::Frontend;
 use outproxy::service::Service;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
+use tunnel::listener::Listener;
 
 use super::config;
 use super::net::Net;
@@ -34,7 +35,7 @@ impl Operator {
     pub(crate) fn start(plan: Arc<Plan>, net: Net, directory: &Path, recorder: Recorder) -> Self {
         let policy = plan.policy.clone();
         let config = parse(&policy, net, directory);
-        let frontend = Frontend::bind(&config).unwrap();
+        let frontend = Frontend::bind(&config, Listener::bind).unwrap();
         let logging = log(frontend.service());
         recorder.lock().policies.push((0, 0, policy.clone()));
         let directory = directory.into();
@@ -72,7 +73,7 @@ impl Operator {
 
     fn reload(&mut self, policy: &Policy) {
         let config = parse(policy, self.net, &self.directory);
-        self.frontend.as_mut().unwrap().switch_to(&config).unwrap();
+        self.frontend.as_mut().unwrap().switch_to(&config, Listener::bind).unwrap();
         self.enforced(policy);
     }
 
@@ -87,7 +88,8 @@ impl Operator {
         let nobody = Policy { sites: [false; _], names: [false; _], ..self.policy.clone() };
         let text = config::outproxy(&nobody, self.net, &self.directory);
         let text = format!("[[listen]]\non = 'unix:{}/no/such'\n{text}", self.directory.display());
-        if self.frontend.as_mut().unwrap().switch_to(&text.parse().unwrap()).is_ok() {
+        let frontend = self.frontend.as_mut().unwrap();
+        if frontend.switch_to(&text.parse().unwrap(), Listener::bind).is_ok() {
             self.recorder.lock().broken.push("a listener is bound where it cannot be".into());
         }
     }
@@ -113,7 +115,8 @@ impl Operator {
     async fn restart(&mut self, policy: &Policy) {
         // Until the sockets of the old process are gone.
         tokio::task::yield_now().await;
-        let frontend = Frontend::bind(&parse(policy, self.net, &self.directory)).unwrap();
+        let config = parse(policy, self.net, &self.directory);
+        let frontend = Frontend::bind(&config, Listener::bind).unwrap();
         self.logging = log(frontend.service());
         self.services.push(Arc::clone(frontend.service()));
         self.frontend = Some(frontend);
