@@ -5,7 +5,7 @@ GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
 GNU_BIN = target/$(GNU_TARGET)/release
 
-.PHONY: help build test check deny configs monitoring man demo bench bench-vsock bench-build \
+.PHONY: help build test check check-units deny configs monitoring man demo bench bench-vsock bench-build \
 	endurance endurance-vsock endurance-build fuzz
 
 help: ## list what can be made
@@ -28,12 +28,16 @@ check: ## format, lints, documentation
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+check-units: ## what systemd thinks of the units in configs/; needs systemd-analyze
+	tests/check-units
+
 deny: ## licences, sources and bans of all dependencies; needs cargo-deny
 	cargo deny check bans licenses sources
 
 configs: build ## every file in configs/, as the binaries see it, also with its examples
 	$(BIN)/outproxy --check --config configs/outproxy.toml
 	sed 's/^#\([[a-z]\)/\1/' configs/outproxy.toml | $(BIN)/outproxy --check --config /dev/stdin
+	$(BIN)/outproxy --check --config configs/two-enclaves.toml
 	$(BIN)/inproxy --check --config configs/inproxy.toml
 	sed 's/^#\([[a-z]\)/\1/' configs/inproxy.toml | $(BIN)/inproxy --check --config /dev/stdin
 	$(BIN)/enclave-app --check --config configs/enclave-app.toml
