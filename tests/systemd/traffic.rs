@@ -115,7 +115,9 @@ async fn visit(way: Way, rate: u64, count: u64) -> io::Result<ExitCode> {
             _ = ticks.tick() => {}
         }
         begun += 1;
-        let (visit, sender) = (Visit::random(&mut rng, begun % 2 == 0), sender.clone());
+        let size = rng.u32(1..HSM_MESSAGE);
+        let visit = Visit { seed: rng.u32(..), size, ends_early: begun % 2 == 0 };
+        let sender = sender.clone();
         thread::Builder::new().stack_size(STACK).spawn(move || {
             let start = Instant::now();
             // Whoever counts has gone only if the whole process has.
@@ -183,11 +185,12 @@ impl Way {
         let to: Destination =
             self.to.to_string().parse().map_err(|error| Failure::Broken(format!("{error}")))?;
         stream.write_all(request(&to, None).as_bytes()).map_err(Failure::of_stream)?;
-        let (mut head, mut byte) = (Vec::new(), [0]);
+        // Nothing follows the answer, since the upstream has not been asked anything yet.
+        let (mut head, mut chunk) = (Vec::new(), [0; 1024]);
         loop {
-            match stream.read(&mut byte).map_err(Failure::of_stream)? {
+            match stream.read(&mut chunk).map_err(Failure::of_stream)? {
                 0 => return Err(Failure::Aborted(ErrorKind::UnexpectedEof)),
-                _ => head.push(byte[0]),
+                count => head.extend_from_slice(&chunk[..count]),
             }
             match parse_answer(&head).map_err(|error| Failure::Broken(error.to_string()))? {
                 None => {}
@@ -210,6 +213,8 @@ fn say(text: &str) -> io::Result<()> {
 
 /// Connections of an upstream at once.
 const THREADS: usize = 512;
+/// How many bytes are sent, and come back, at the most.
+const HSM_MESSAGE: u32 = 1500;
 /// Of a visitor, of whom there may be thousands.
 const STACK: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(100);
