@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use fastrand::Rng;
+use nix::sys::signal::SigSet;
 use tests::patience::patience;
 use tests::peers::bounded;
 use tests::visits::{Failure, Upstream, Visit};
@@ -71,6 +72,7 @@ async fn stay(to: SocketAddr) -> io::Result<ExitCode> {
     let over = Arc::new(AtomicBool::new(false));
     let is_over = Arc::clone(&over);
     let staying = tokio::task::spawn_blocking(move || {
+        _ = SigSet::all().thread_block();
         let stream = TcpStream::connect_timeout(&to, patience()).map_err(Failure::of_connect)?;
         let visit = Visit { seed: 0, size: LONGEST_STAY, ends_early: false };
         visit.stay_on(&mut bounded(stream), pause, || is_over.load(Ordering::Relaxed))
@@ -119,6 +121,8 @@ async fn visit(way: Way, rate: u64, count: u64) -> io::Result<ExitCode> {
         let visit = Visit { seed: rng.u32(..), size, ends_early: begun % 2 == 0 };
         let sender = sender.clone();
         thread::Builder::new().stack_size(STACK).spawn(move || {
+            // SIGTERM is for the others, and must not interrupt a visit.
+            _ = SigSet::all().thread_block();
             let start = Instant::now();
             // Whoever counts has gone only if the whole process has.
             _ = sender.send((way.make(visit), start.elapsed()));
