@@ -62,7 +62,8 @@ fn connect_waits_two_seconds_unless_told(_: &World) {
     for connect in [&told as &dyn Fn() -> io::Error, &ours] {
         // The machine may have had other work meanwhile.
         let waited = (0..3).map(|_| time_out(connect)).min().unwrap();
-        assert!((0.1..1.5).contains(&waited.as_secs_f64()), "{waited:?}");
+        // The kernel counts in ticks of 4 ms, of which the first has begun already.
+        assert!((0.095..1.5).contains(&waited.as_secs_f64()), "{waited:?}");
     }
 }
 
