@@ -14,9 +14,9 @@ pub struct Metric {
     pub kind: Kind,
     /// What it is measured in.
     pub unit: Unit,
-    /// Who has it.
+    /// Whom it tells of.
     pub program: Program,
-    /// Its labels. A series has all of them, but for those of another program.
+    /// Its labels. A series has all of them.
     pub labels: &'static [LabelKey],
     /// What it counts, in a sentence.
     pub help: &'static str,
@@ -45,12 +45,10 @@ impl Kind {
     }
 }
 
-/// Which of the programs has a metric.
+/// Which of the programs a metric tells of. outproxy shows them all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
-    /// inproxy and outproxy.
-    Both,
-    /// The enclave's end.
+    /// The enclave's end, which tells outproxy of itself.
     Inproxy,
     /// The host's end.
     Outproxy,
@@ -92,25 +90,25 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    BUILD_INFO, "tunnel_build_info", Gauge, Count, Both, [VERSION],
+    BUILD_INFO, "tunnel_build_info", Gauge, Count, Outproxy, [VERSION],
         "Always 1; the label tells the version.";
-    CONNECTIONS, "tunnel_connections_total", Counter, Count, Both, [RULE, FORWARD, CID, OUTCOME],
+    CONNECTIONS, "tunnel_connections_total", Counter, Count, Outproxy, [RULE, CID, OUTCOME],
         "Connections that ended or were refused.";
-    CONNECTIONS_OPEN, "tunnel_connections_open", Gauge, Count, Both, [],
+    CONNECTIONS_OPEN, "tunnel_connections_open", Gauge, Count, Outproxy, [],
         "Connections that are open.";
-    CONNECTIONS_MAX, "tunnel_connections_max", Gauge, Count, Both, [],
+    CONNECTIONS_MAX, "tunnel_connections_max", Gauge, Count, Outproxy, [],
         "How many connections may be open at once.";
-    BYTES, "tunnel_bytes_total", Counter, Bytes, Both, [RULE, FORWARD, DIRECTION],
+    BYTES, "tunnel_bytes_total", Counter, Bytes, Outproxy, [RULE, DIRECTION],
         "Payload bytes that were delivered, as they are; sent and received are seen from the client.";
-    CONNECT_SECONDS, "tunnel_connect_seconds", Histogram, Seconds, Both, [RULE, FORWARD],
+    CONNECT_SECONDS, "tunnel_connect_seconds", Histogram, Seconds, Outproxy, [RULE],
         "Time from the request for a destination to the connection with it.";
-    ACCEPT_ERRORS, "tunnel_accept_errors_total", Counter, Count, Both, [],
+    ACCEPT_ERRORS, "tunnel_accept_errors_total", Counter, Count, Outproxy, [],
         "Times that accept(2) failed for want of something, and was tried again.";
-    LOG_LINES_MISSING, "tunnel_log_lines_missing_total", Counter, Count, Both, [CAUSE],
+    LOG_LINES_MISSING, "tunnel_log_lines_missing_total", Counter, Count, Outproxy, [CAUSE],
         "Lines that are not in the log, since there were too many of a kind or nobody took them.";
-    KERNEL_HAZARD, "tunnel_kernel_hazard", Gauge, Count, Both, [HAZARD],
+    KERNEL_HAZARD, "tunnel_kernel_hazard", Gauge, Count, Outproxy, [HAZARD],
         "Whether the running kernel has a bug that loses data: 1 if it has, else 0.";
-    RELOADS, "tunnel_reloads_total", Counter, Count, Both, [RESULT],
+    RELOADS, "tunnel_reloads_total", Counter, Count, Outproxy, [RESULT],
         "Reloads of the configuration.";
     CONFIG_GOOD, "outproxy_config_last_reload_successful", Gauge, Count, Outproxy, [],
         "Whether the file was in force when it was last read: 1 if it was, else 0.";
@@ -160,15 +158,15 @@ catalogue! {
         "Lines that an enclave had no room for, and lines that were too many for the host's log.";
     INPROXY_MALFORMED, "inproxy_malformed_total", Counter, Count, Inproxy, [SIDE, ENCLAVE],
         "Connections that ended since an enclave told something that makes no sense.";
-    PROCESS_CPU, "process_cpu_seconds_total", Counter, Seconds, Both, [],
+    PROCESS_CPU, "process_cpu_seconds_total", Counter, Seconds, Outproxy, [],
         "Processor time that the process has used.";
-    PROCESS_MAX_FDS, "process_max_fds", Gauge, Count, Both, [],
+    PROCESS_MAX_FDS, "process_max_fds", Gauge, Count, Outproxy, [],
         "How many file descriptors the process may have open.";
-    PROCESS_MEMORY, "process_resident_memory_bytes", Gauge, Bytes, Both, [],
+    PROCESS_MEMORY, "process_resident_memory_bytes", Gauge, Bytes, Outproxy, [],
         "Resident memory of the process.";
-    PROCESS_OPEN_FDS, "process_open_fds", Gauge, Count, Both, [],
+    PROCESS_OPEN_FDS, "process_open_fds", Gauge, Count, Outproxy, [],
         "How many file descriptors the process has open.";
-    PROCESS_START, "process_start_time_seconds", Gauge, Seconds, Both, [],
+    PROCESS_START, "process_start_time_seconds", Gauge, Seconds, Outproxy, [],
         "When the process started, in seconds since 1970.";
 }
 
@@ -199,8 +197,6 @@ const ENCLAVE: LabelKey = LabelKey {
          `unix:` listeners together",
     ),
 };
-const FORWARD: LabelKey =
-    LabelKey { key: "forward", values: Values::From("the name of a `[[forward]]` of inproxy") };
 const HAZARD: LabelKey = LabelKey { key: "hazard", values: Values::Closed(&["vsock-data-loss"]) };
 const OUTCOME: LabelKey = LabelKey { key: "outcome", values: Values::Closed(OUTCOMES) };
 const REASON: LabelKey = LabelKey { key: "reason", values: Values::Closed(REFUSAL_REASONS) };
@@ -267,8 +263,6 @@ pub const REFUSAL_REASONS: &[&str] = &[
 ];
 
 /// Tells the recorder of this process, or of this thread, what its metrics mean.
-///
-/// Those that this program does not have are described too; no recorder shows them.
 pub fn describe() {
     for Metric { name, kind, unit, help, .. } in CATALOGUE {
         match kind {
@@ -290,14 +284,13 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), CATALOGUE.len(), "no name stands for two metrics");
         for Metric { name, kind, unit, program, .. } in CATALOGUE {
-            let of = match program {
-                Program::Both => "tunnel_",
-                Program::Inproxy => "inproxy_",
-                Program::Outproxy => "outproxy_",
+            let of: &[_] = match program {
+                Program::Inproxy => &["inproxy_"],
+                // `process_` is that of every exporter.
+                Program::Outproxy => &["outproxy_", "process_", "tunnel_"],
             };
-            // Every exporter's, under these names.
-            let is_any_process = name.starts_with("process_");
-            assert!(is_any_process || name.starts_with(of), "{name} is none of {program:?}'s");
+            let is_known = of.iter().any(|prefix| name.starts_with(prefix));
+            assert!(is_known, "{name} is none of {program:?}'s");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             let base = name.trim_end_matches("_total");
             match unit {

@@ -69,7 +69,6 @@ fn metrics_table() -> String {
     let mut table = String::from("| metric | of | kind | labels | |\n|---|---|---|---|---|\n");
     for Metric { name, kind, program, labels, help, .. } in CATALOGUE {
         let of = match program {
-            Program::Both => "both",
             Program::Inproxy => "inproxy",
             Program::Outproxy => "outproxy",
         };
