@@ -178,7 +178,7 @@ impl fmt::Display for Status {
     }
 }
 
-fn enclaves(enclaves: &[EnclaveStatus], now: u64) -> Table<8> {
+pub(crate) fn enclaves(enclaves: &[EnclaveStatus], now: u64) -> Table<8> {
     let mut table = Table::new([
         "enclave",
         "inproxy",
@@ -196,12 +196,17 @@ fn enclaves(enclaves: &[EnclaveStatus], now: u64) -> Table<8> {
             enclave.connected_since.map_or_else(|| "no".into(), |since| age(now, since)),
             format!("{} ago", age(now, enclave.last_heard)),
             enclave.open.to_string(),
-            enclave.ended.values().sum::<u64>().to_string(),
-            enclave.failed.values().sum::<u64>().to_string(),
+            total(&enclave.ended).to_string(),
+            total(&enclave.failed).to_string(),
             or_dash(enclave.application.as_ref()),
         ]);
     }
     table
+}
+
+/// An enclave may have named any numbers.
+fn total(counts: &BTreeMap<String, u64>) -> u64 {
+    counts.values().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {

@@ -217,6 +217,47 @@ async fn words_that_are_not_known_become_one() {
     assert_eq!(text.matches("inproxy_connections_total{").count(), 3, "{text}");
 }
 
+/// Neither the sums of one enclave nor those of two grow beyond what a number holds.
+#[tokio::test]
+async fn numbers_as_large_as_can_be_are_shown_as_they_are() {
+    let enclaves = Arc::<Enclaves>::default();
+    let most = u64::MAX;
+    let counts = |words: [&str; 3]| BTreeMap::from(words.map(|word| (word.to_owned(), most)));
+    let snapshot = Snapshot {
+        started: most,
+        uptime_seconds: most,
+        forwards: most,
+        open: most,
+        ended: counts(["finished", "client-aborted", "one"]),
+        failed: counts(["finished", "limit", "another"]),
+        sent: most,
+        received: most,
+        accept_errors: most,
+        lines_dropped: most,
+        ..Snapshot::default()
+    };
+    for cid in [16, 17] {
+        let mut client = Client::connect(&enclaves, id(cid)).await;
+        client.socket.write_all(&snapshot.encode()).await.unwrap();
+        client.tell([1, most], most).await;
+        client.end().await;
+    }
+    let shown = crate::status::enclaves(&enclaves.status(), most).to_string();
+    for row in shown.lines().skip(1) {
+        let cells: Vec<_> = row.split_whitespace().collect();
+        let most = most.to_string();
+        assert_eq!(cells.iter().filter(|cell| **cell == most).count(), 3, "{shown}");
+    }
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+    assert!(enclaves.status().iter().all(|enclave| enclave.lines.dropped == most));
+    let text = rendered(&enclaves);
+    let outcomes = |line: &&str| line.starts_with("inproxy_connections_total{");
+    assert_eq!(text.lines().filter(outcomes).count(), 8, "{text}");
+    assert!(text.lines().filter(outcomes).all(|line| line.ends_with(&format!(" {most}"))));
+    let cursor = &mut enclaves.cursor(None, None);
+    assert_eq!(texts(&enclaves, cursor).len(), 12);
+}
+
 #[tokio::test]
 async fn the_oldest_idle_enclave_is_forgotten_and_no_connected_one() {
     let enclaves = Arc::<Enclaves>::default();
