@@ -71,6 +71,7 @@ impl Notices {
 
     /// Connects for the notices of a tunnel whose other end sends some, unless that was done.
     pub fn granted(self: &Arc<Self>, id: TunnelId, tunnel: &Tunnel) {
+        self.seen.notify_one();
         let mut current = self.lock();
         let now = Instant::now();
         let is_current = Arc::ptr_eq(&current.session, tunnel.session());
@@ -84,7 +85,6 @@ impl Notices {
         tokio::spawn(async move {
             match notices.connect(id.session).await {
                 Ok((stream, rest)) => {
-                    notices.seen.notify_waiters();
                     tokio::join!(session.serve(stream, rest), session.leave_when_idle());
                 }
                 Err(error) => tracing::debug!(%error, "failed to connect for notices"),
@@ -98,7 +98,7 @@ impl Notices {
         self.lock().session.is_connected()
     }
 
-    /// Ready once an outproxy that was not connected for notices is.
+    /// Ready once an outproxy of ours has granted a tunnel since the last time. For one that waits.
     pub async fn seen(&self) {
         self.seen.notified().await;
     }

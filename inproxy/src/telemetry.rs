@@ -7,10 +7,10 @@
 mod link;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tunnel::accept;
@@ -122,7 +122,7 @@ struct Vitals {
     started: Instant,
     started_at: u64,
     forwards: usize,
-    forwarder: OnceLock<Arc<Forwarder>>,
+    forwarder: SetOnce<Arc<Forwarder>>,
     application: Mutex<Option<Application>>,
 }
 
@@ -132,7 +132,7 @@ impl Vitals {
             started: Instant::now(),
             started_at: now(),
             forwards,
-            forwarder: OnceLock::new(),
+            forwarder: SetOnce::new(),
             application: Mutex::default(),
         }
     }
@@ -157,12 +157,9 @@ impl Vitals {
         snapshot
     }
 
-    /// Ready once an outproxy that knows us has answered otherwise.
+    /// Ready once an outproxy of ours has granted a tunnel since the last time.
     async fn outproxy_seen(&self) {
-        match self.forwarder.get() {
-            Some(forwarder) => forwarder.notices().seen().await,
-            None => std::future::pending().await,
-        }
+        self.forwarder.wait().await.notices().seen().await;
     }
 }
 

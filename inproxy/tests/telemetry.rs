@@ -3,21 +3,29 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use inproxy::config::Config;
+use inproxy::forwarder::Forwarder;
+use inproxy::forwards::Forwards;
 use inproxy::outbox::Outbox;
 use inproxy::telemetry::Telemetry;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{Instant, timeout};
-use tunnel::head::{RECORDS_GRANT, RECORDS_REQUEST};
+use tunnel::head::{GRANT, GRANT_WITH_NOTICES, NOTICES_GRANT, RECORDS_GRANT, RECORDS_REQUEST};
+use tunnel::listener::Peer;
 use tunnel::records::{Application, Level, Record, Snapshot, Source};
+use tunnel::stream::Stream;
 
 /// Whoever listens in outproxy's place, and what inproxy has to say.
 struct Place {
+    config: Config,
+    /// Where whoever wants a tunnel connects to.
+    forwarded: TcpListener,
     listener: UnixListener,
     telemetry: Telemetry,
     _directory: TempDir,
@@ -28,15 +36,53 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
+        let forwarded = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+        forwarded.set_nonblocking(true).unwrap();
         let config: Config = format!(
             "outproxy = 'unix:{}'\n\
-             [[forward]]\nname = 'a'\naddresses = ['10.0.0.1']\nports = [1]\n",
-            path.display()
+             [[forward]]\nname = 'a'\naddresses = ['127.0.0.2']\nports = [{}]\n",
+            path.display(),
+            forwarded.local_addr().unwrap().port()
         )
         .parse()
         .unwrap();
         let telemetry = Telemetry::start(&config, Arc::new(Outbox::default()));
-        Self { listener, telemetry, _directory: directory }
+        let forwarded = TcpListener::from_std(forwarded).unwrap();
+        Self { config, forwarded, listener, telemetry, _directory: directory }
+    }
+
+    /// What makes tunnels, and is watched.
+    fn forwarder(&self) -> Arc<Forwarder> {
+        let forwards = Forwards::new(&self.config, &BTreeMap::new());
+        let forwarder = Forwarder::new(self.config.clone(), forwards).unwrap();
+        self.telemetry.watch(Arc::clone(&forwarder));
+        forwarder
+    }
+
+    /// Somebody wants a tunnel.
+    async fn connect(&self, forwarder: &Arc<Forwarder>) -> TcpStream {
+        let address = self.forwarded.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (stream, peer) = self.forwarded.accept().await.unwrap();
+        forwarder.serve(Stream::try_from(stream).unwrap(), Peer::Tcp(peer));
+        client
+    }
+
+    /// The next connection, and what it asks for.
+    async fn accept(&self) -> (String, UnixStream) {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        (String::from_utf8(request).unwrap(), stream)
+    }
+
+    /// The next connection, which is to ask for something that begins like this.
+    async fn expect(&self, beginning: &str) -> UnixStream {
+        let (request, stream) = self.accept().await;
+        assert!(request.starts_with(beginning), "{request}");
+        stream
     }
 
     fn push(&self, text: &str) {
@@ -46,12 +92,8 @@ impl Place {
     /// The next request, and how long it took to come.
     async fn asked(&self) -> (UnixStream, Duration) {
         let start = Instant::now();
-        let (mut stream, _) = self.listener.accept().await.unwrap();
-        let waited = start.elapsed();
-        let mut request = vec![0; RECORDS_REQUEST.len()];
-        stream.read_exact(&mut request).await.unwrap();
-        assert_eq!(request, RECORDS_REQUEST.as_bytes());
-        (stream, waited)
+        let stream = self.expect(RECORDS_REQUEST).await;
+        (stream, start.elapsed())
     }
 
     async fn granted(&self) -> Outproxy {
@@ -124,11 +166,98 @@ async fn who_takes_no_records_is_left_alone_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_given_up_and_left_alone() {
+async fn who_says_nothing_again_and_again_is_left_alone() {
     let place = Place::new();
-    let (_silent, _) = place.asked().await;
-    let (_, waited) = place.asked().await;
-    assert!(waited >= Duration::from_secs(600), "{waited:?}");
+    let mut silent = Vec::new();
+    for round in 0..8 {
+        let (stream, waited) = place.asked().await;
+        silent.push(stream);
+        // Each is given up after `connect-timeout`.
+        let expected = if round < SILENCES { 0.0..7.0 } else { 605.0..606.0 };
+        assert!(expected.contains(&waited.as_secs_f64()), "{round}: {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_taken_records_is_never_left_alone() {
+    let place = Place::new();
+    let mut outproxy = place.granted().await;
+    outproxy.snapshot().await;
+    drop(outproxy);
+    let answers = ["", "", "HTTP/1.1 404 Not Found\r\n\r\n", "", "SSH-2.0-OpenSSH_9.2\r\n"];
+    let mut silent = Vec::new();
+    for answer in answers.into_iter().cycle().take(20) {
+        let (mut stream, waited) = place.asked().await;
+        assert!(waited <= Duration::from_secs(5 + 60), "{waited:?}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    place.granted().await.snapshot().await;
+}
+
+/// It says nothing to those who want to tell something, and grants a tunnel.
+#[tokio::test(start_paused = true)]
+async fn who_is_left_alone_is_asked_again_once_it_grants_a_tunnel() {
+    let place = Place::new();
+    let mut silent = Vec::new();
+    for _ in 0..SILENCES {
+        silent.push(place.asked().await.0);
+    }
+    // Not before it was left alone is there somebody who could make tunnels.
+    let forwarder = place.forwarder();
+    let begun = Instant::now();
+    let client = place.connect(&forwarder).await;
+    let mut tunnel = place.expect("CONNECT ").await;
+    tunnel.write_all(GRANT.as_bytes()).await.unwrap();
+    silent.push(place.asked().await.0);
+    assert!(begun.elapsed() >= Duration::from_secs(600), "{:?}", begun.elapsed());
+
+    let begun = Instant::now();
+    let other = place.connect(&forwarder).await;
+    let mut ours = place.expect("CONNECT ").await;
+    ours.write_all(GRANT_WITH_NOTICES.as_bytes()).await.unwrap();
+    let notices = place.expect("GET /notices ").await;
+    place.granted().await.snapshot().await;
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    drop((silent, client, tunnel, other, ours, notices));
+}
+
+/// It refuses, again and again, while it grants tunnels.
+#[tokio::test(start_paused = true)]
+async fn who_grants_many_tunnels_is_not_asked_for_each() {
+    let place = Place::new();
+    let forwarder = place.forwarder();
+    let begun = Instant::now();
+    let mut asked = 0;
+    let serving = async {
+        let mut streams = Vec::new();
+        loop {
+            let (request, mut stream) = place.accept().await;
+            let answer = if request == RECORDS_REQUEST {
+                asked += 1;
+                "HTTP/1.1 503 Service Unavailable\r\n\r\n"
+            } else if request.starts_with("CONNECT ") {
+                GRANT_WITH_NOTICES
+            } else {
+                NOTICES_GRANT
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+    };
+    let connecting = async {
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            clients.push(place.connect(&forwarder).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = connecting => {}
+    }
+    let seconds = begun.elapsed().as_secs();
+    assert!((5..seconds + 7).contains(&asked), "{asked} times in {seconds} s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +377,7 @@ async fn the_last_words_are_told_and_heard() {
 async fn nobody_is_waited_for_longer_than_a_moment() {
     // Who does not listen, who does not answer, who takes nothing, and who is no outproxy.
     let start = Instant::now();
-    let Place { listener, telemetry, _directory } = Place::new();
+    let Place { listener, telemetry, _directory, .. } = Place::new();
     drop(listener);
     telemetry.finish(Some("error")).await;
     assert!(start.elapsed() <= Duration::from_millis(1100));
@@ -289,3 +418,6 @@ async fn the_application_may_start_once_outproxy_was_asked() {
     place.telemetry.attempted().await;
     assert!(start.elapsed().as_millis() < 100);
 }
+
+/// After how many silences in a row somebody is left alone.
+const SILENCES: usize = 5;

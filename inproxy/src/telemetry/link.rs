@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::watch;
@@ -36,13 +37,15 @@ impl Link {
     /// Until all is told, once this process ends; else for ever.
     pub(super) async fn run(self) {
         let mut pause = SHORTEST_PAUSE;
-        let mut strange = 0;
+        let mut acquaintance = Acquaintance::default();
         loop {
+            // What was seen so far did not help.
+            let _ = self.vitals.outproxy_seen().now_or_never();
             let opened = self.open().await;
             self.attempted.send_replace(true);
             let is_foreign = match opened {
                 Ok((stream, rest)) => {
-                    strange = 0;
+                    acquaintance.granted();
                     let begun = Instant::now();
                     if self.serve(stream, &rest).await.is_ok() {
                         return;
@@ -54,8 +57,7 @@ impl Link {
                 }
                 Err(refusal) => {
                     tracing::debug!(error = %refusal, "outproxy is told nothing");
-                    strange = if refusal.is_strange() { strange + 1 } else { 0 };
-                    refusal.is_foreign() || strange >= MOST_STRANGE
+                    acquaintance.is_foreign_after(&refusal)
                 }
             };
             self.rest(is_foreign, pause).await;
@@ -68,26 +70,27 @@ impl Link {
 
     /// Waits until the next attempt may succeed.
     async fn rest(&self, is_foreign: bool, pause: Duration) {
+        if self.is_ending() {
+            // There is but a moment left.
+            return sleep(SHORTEST_PAUSE).await;
+        }
+        // Not all at once, where many lost the same outproxy.
+        let usual = pause.mul_f64(0.75 + 0.25 * fraction());
+        // One that grants tunnels may still refuse this, again and again, while it grants more.
+        let (least, most) =
+            if is_foreign { (usual, FOREIGN_PAUSE) } else { (usual.min(SEEN_PAUSE), usual) };
+        let seen = async {
+            sleep(least).await;
+            self.vitals.outproxy_seen().await;
+        };
         let mut phase = self.phase.clone();
         let ending = async {
             let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
         };
-        if self.is_ending() {
-            // There is but a moment left.
-            sleep(SHORTEST_PAUSE).await;
-        } else if is_foreign {
-            tokio::select! {
-                () = sleep(FOREIGN_PAUSE) => {}
-                () = ending => {}
-            }
-        } else {
-            // Not all at once, where many lost the same outproxy.
-            let pause = pause.mul_f64(0.75 + 0.25 * fraction());
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.vitals.outproxy_seen() => {}
-                () = ending => {}
-            }
+        tokio::select! {
+            () = sleep(most) => {}
+            () = seen => {}
+            () = ending => {}
         }
     }
 
@@ -235,16 +238,38 @@ impl Refusal {
     /// outproxy, something else.
     fn is_foreign(&self) -> bool {
         match self {
-            Self::Absent(_) | Self::Strange(HeadError::Stream(_)) => false,
+            Self::Absent(_) | Self::Silent | Self::Strange(HeadError::Stream(_)) => false,
             // An outproxy that is busy.
             Self::Refused(answer) => !matches!(answer.status, 408 | 503),
-            Self::Silent | Self::Strange(HeadError::Parse(_)) => true,
+            Self::Strange(HeadError::Parse(_)) => true,
         }
     }
 
-    /// Whether it accepts and then says nothing, as an outproxy does only while it dies.
-    fn is_strange(&self) -> bool {
-        matches!(self, Self::Strange(_))
+    /// Whether it accepts and then says nothing, as an outproxy does only while it dies, or has too
+    /// much to do.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent | Self::Strange(HeadError::Stream(_)))
+    }
+}
+
+/// What is known of whoever listens there.
+#[derive(Debug, Default)]
+struct Acquaintance {
+    /// It has taken records: it is an outproxy of ours, whatever became of it.
+    has_granted: bool,
+    /// How often in a row it has said nothing.
+    silences: u32,
+}
+
+impl Acquaintance {
+    fn granted(&mut self) {
+        *self = Self { has_granted: true, silences: 0 };
+    }
+
+    /// Whether whoever has refused now, too, will never take records.
+    fn is_foreign_after(&mut self, refusal: &Refusal) -> bool {
+        self.silences = if refusal.is_silence() { self.silences.saturating_add(1) } else { 0 };
+        !self.has_granted && (refusal.is_foreign() || self.silences >= MOST_SILENCES)
     }
 }
 
@@ -262,7 +287,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After how long a connection counts as one that holds.
 const STABLE: Duration = Duration::from_secs(10);
 /// How often somebody is asked who will not understand; an outproxy may take the place of another
-/// proxy.
+/// proxy. One that has granted a tunnel meanwhile is asked sooner.
 const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
+/// How soon an outproxy is asked again that has granted a tunnel meanwhile.
+const SEEN_PAUSE: Duration = Duration::from_secs(1);
 /// How often in a row somebody may accept and say nothing before that is taken for an answer.
-const MOST_STRANGE: u32 = 5;
+const MOST_SILENCES: u32 = 5;
