@@ -1,9 +1,11 @@
-//! The lines that wait to be told to outproxy: as many as there is room for, the newest of them.
+//! The lines that wait to be told to outproxy: as many as there is room for, the newest of each
+//! source.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tunnel::queues::{Bound, Item as _, Queues};
 use tunnel::records::{Level, Line, Source, now};
 
 /// Takes lines from anybody at any rate, and keeps what a connection has not delivered yet.
@@ -13,11 +15,10 @@ pub struct Outbox {
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Not sent yet, or to be sent again.
-    waiting: VecDeque<Line>,
-    waiting_bytes: usize,
+    waiting: Queues<Line>,
     /// Sent over this connection, and not confirmed.
     sent: VecDeque<Line>,
     sent_bytes: usize,
@@ -29,7 +30,7 @@ struct State {
 }
 
 impl Outbox {
-    /// Takes a line. With too many the oldest one is dropped.
+    /// Takes a line. With too many the oldest one of whoever has most is dropped.
     pub fn push(&self, source: Source, level: Level, text: String) {
         self.push_all(source, level, [text]);
     }
@@ -42,9 +43,8 @@ impl Outbox {
             state.lines += 1;
             let number = state.lines;
             let line = Line { number, missing: 0, time, source, level, text: text.into() };
-            state.waiting_bytes += cost(&line);
-            state.waiting.push_back(line);
-            state.drop_oldest();
+            state.waiting.push(line);
+            state.drop_excess();
         }
         drop(state);
         self.changed.notify_one();
@@ -57,11 +57,10 @@ impl Outbox {
             state.last = first.number - first.missing - 1;
         }
         while let Some(line) = state.sent.pop_back() {
-            state.waiting_bytes += cost(&line);
-            state.waiting.push_front(line);
+            state.waiting.put_back(line);
         }
         state.sent_bytes = 0;
-        state.drop_oldest();
+        state.drop_excess();
     }
 
     /// The next lines to send, as records; none if nothing waits, or if so much was not confirmed
@@ -73,17 +72,12 @@ impl Outbox {
             if state.sent_bytes >= WINDOW {
                 break;
             }
-            let Some(mut line) = state.waiting.pop_front() else { break };
-            state.waiting_bytes -= cost(&line);
+            let Some(mut line) = state.waiting.pop() else { break };
             line.missing = line.number - state.last - 1;
             state.last = line.number;
             records.append(&mut line.encode());
-            state.sent_bytes += cost(&line);
+            state.sent_bytes += line.cost();
             state.sent.push_back(line);
-        }
-        if state.waiting.is_empty() {
-            // After a burst it would keep its largest size.
-            state.waiting.shrink_to(FEW);
         }
         records
     }
@@ -92,7 +86,7 @@ impl Outbox {
     pub(crate) fn confirm(&self, number: u64) {
         let mut state = self.lock();
         while let Some(line) = state.sent.pop_front_if(|line| line.number <= number) {
-            state.sent_bytes -= cost(&line);
+            state.sent_bytes -= line.cost();
         }
         drop(state);
         self.changed.notify_one();
@@ -136,32 +130,34 @@ impl Outbox {
 }
 
 impl State {
-    fn drop_oldest(&mut self) {
-        while self.waiting.len() > MOST_LINES || self.waiting_bytes > MOST_BYTES {
-            let Some(line) = self.waiting.pop_front() else { return };
-            self.waiting_bytes -= cost(&line);
+    fn drop_excess(&mut self) {
+        while self.waiting.excess().is_some() {
             self.dropped += 1;
         }
     }
 }
 
-/// What a line takes, in bytes.
-fn cost(line: &Line) -> usize {
-    size_of::<Line>() + line.text.len()
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            waiting: Queues::new(BOUND),
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            lines: 0,
+            last: 0,
+            dropped: 0,
+        }
+    }
 }
 
-/// How many lines may wait.
-const MOST_LINES: usize = 2000;
-/// How many bytes they may take.
-const MOST_BYTES: usize = 512 << 10;
+/// How much may wait.
+const BOUND: Bound = Bound { items: 2000, bytes: 512 << 10 };
 /// How many lines are sent at once at most. With the pause between batches this bounds what the
 /// log takes of the thread that relays.
 const BATCH: usize = 100;
 /// How many bytes may be on their way. What waits in the kernel cannot give way to newer lines, and
 /// would be in front of the last ones when inproxy exits.
 const WINDOW: usize = 64 << 10;
-/// For how many lines there is always room.
-const FEW: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +186,17 @@ mod tests {
         }
     }
 
+    /// As [`sent`], of a peer that confirms what it gets.
+    fn delivered(outbox: &Outbox) -> Vec<(u64, u64, String)> {
+        let mut all = Vec::new();
+        loop {
+            let lines = sent(outbox);
+            let Some((number, ..)) = lines.last() else { return all };
+            outbox.confirm(*number);
+            all.extend(lines);
+        }
+    }
+
     #[test]
     fn lines_come_in_order_and_are_confirmed() {
         let outbox = outbox(1..=3);
@@ -205,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_oldest_give_way_and_are_counted() {
-        let most = MOST_LINES as u64;
+        let most = BOUND.items as u64;
         let outbox = outbox(1..=most + 7);
         assert_eq!(outbox.dropped(), 7);
         outbox.connect();
@@ -215,8 +222,41 @@ mod tests {
         for _ in 0..1000 {
             outbox.push(Source::Stdout, Level::Info, "x".repeat(3800));
         }
-        let bytes = outbox.lock().waiting_bytes;
-        assert!((MOST_BYTES - 4000..=MOST_BYTES).contains(&bytes), "{bytes}");
+        let bytes = outbox.lock().waiting.bytes();
+        assert!((BOUND.bytes - 4000..=BOUND.bytes).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_flood_pushes_out_no_words_of_another_and_the_order_stays() {
+        let outbox = Outbox::default();
+        outbox.push(Source::Inproxy, Level::Warn, "a warning".into());
+        outbox.push(Source::Stderr, Level::Info, "the end".into());
+        let flood = (0..3 * BOUND.items).map(|_| "y".to_owned());
+        outbox.push_all(Source::Stdout, Level::Info, flood);
+        outbox.push(Source::Inproxy, Level::Error, "last words".into());
+        let lines = delivered(&outbox);
+        let most = BOUND.items as u64;
+        assert_eq!(lines.len() as u64, most);
+        assert_eq!(lines[..2], [(1, 0, "a warning".into()), (2, 0, "the end".into())]);
+        // It gave way to the others' lines, too.
+        let missing = 2 * most + 3;
+        assert_eq!(lines[2], (3 + missing, missing, "y".into()));
+        assert_eq!(lines.last(), Some(&(3 * most + 3, 0, "last words".into())));
+        assert_eq!(outbox.dropped(), missing);
+    }
+
+    #[test]
+    fn a_flood_pushes_out_no_words_that_are_to_be_told_again() {
+        let outbox = outbox(1..=100);
+        outbox.push(Source::Stderr, Level::Info, "the end".into());
+        assert_eq!(sent(&outbox).len(), 101);
+        outbox.connect();
+        let flood = (0..BOUND.items).map(|_| "y".to_owned());
+        outbox.push_all(Source::Stdout, Level::Info, flood);
+        let lines = delivered(&outbox);
+        assert_eq!(lines[0], (101, 100, "the end".into()));
+        let all = lines.len() as u64 + lines.iter().map(|line| line.1).sum::<u64>();
+        assert_eq!((all, outbox.dropped()), (101 + BOUND.items as u64, 101));
     }
 
     #[test]
@@ -230,7 +270,7 @@ mod tests {
 
         // Not even those that had been sent are kept for ever.
         outbox.confirm(3);
-        let more = (0..MOST_LINES).map(|_| "more".to_owned());
+        let more = (0..BOUND.items).map(|_| "more".to_owned());
         outbox.push_all(Source::Stdout, Level::Info, more);
         outbox.connect();
         assert_eq!(outbox.dropped(), 2);
@@ -239,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_was_missing_before_a_line_is_told_again_with_it() {
-        let outbox = outbox(1..=MOST_LINES as u64 + 7);
+        let outbox = outbox(1..=BOUND.items as u64 + 7);
         assert_eq!(sent(&outbox)[0].1, 7);
         outbox.connect();
         assert_eq!(sent(&outbox)[0].1, 7);

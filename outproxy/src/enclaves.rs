@@ -130,7 +130,7 @@ impl Enclaves {
         for (id, number, line) in found {
             let next = cursor.next.entry(id).or_insert(number);
             if number > *next {
-                let reason = "they came faster than they were read";
+                let reason = "there was no room for them";
                 read.push(LoggedLine::gap(id, line.time, number - *next, reason));
             }
             *next = number + 1;

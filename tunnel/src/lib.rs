@@ -33,6 +33,7 @@ pub mod output;
 pub mod pipe;
 pub mod process;
 pub mod proxy_status;
+pub mod queues;
 pub mod records;
 pub mod relay;
 pub mod resources;

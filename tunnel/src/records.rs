@@ -17,6 +17,8 @@ use thiserror::Error;
 
 pub use self::printable::{printable, printable_beginning};
 
+use crate::queues::Item;
+
 /// The longest record, in bytes, with the end of its line.
 pub const MAX_RECORD: usize = 8 * 1024;
 
@@ -87,6 +89,22 @@ impl Line {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         encode(&Sent::Log(self))
+    }
+}
+
+impl Item for Line {
+    type Source = Source;
+
+    fn source(&self) -> Source {
+        self.source
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.text.len()
     }
 }
 

@@ -1,11 +1,11 @@
 //! The newest lines of an enclave, as they are kept and as they are shown.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use humantime_serde::re::humantime;
 use serde::{Deserialize, Serialize};
+use tunnel::queues::{Bound, Item, Queues};
 use tunnel::records::{Level, MAX_TEXT, printable};
 
 use super::EnclaveId;
@@ -24,30 +24,47 @@ pub(super) struct Told {
     pub(super) missing: u64,
 }
 
-/// As many lines as there is room for, the newest of them. They are numbered, so that readers know
-/// which they have missed.
+/// As many lines as there is room for, the newest of each source. They are numbered, so that readers
+/// know which they have missed.
 #[derive(Debug)]
 pub(super) struct Lines {
     start: u64,
-    first: u64,
-    kept: VecDeque<Told>,
-    bytes: usize,
+    end: u64,
+    kept: Queues<Numbered>,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    number: u64,
+    line: Told,
+}
+
+impl Item for Numbered {
+    type Source = &'static str;
+
+    fn source(&self) -> &'static str {
+        self.line.source
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.line.text.len()
+    }
 }
 
 impl Lines {
     /// None; the first will have this number.
     pub(super) fn new(start: u64) -> Self {
-        Self { start, first: start, kept: VecDeque::new(), bytes: 0 }
+        Self { start, end: start, kept: Queues::new(BOUND) }
     }
 
     pub(super) fn push(&mut self, line: Told) {
-        self.bytes += cost(&line);
-        self.kept.push_back(line);
-        while self.kept.len() > MOST_LINES || self.bytes > MOST_BYTES {
-            let Some(oldest) = self.kept.pop_front() else { return };
-            self.bytes -= cost(&oldest);
-            self.first += 1;
-        }
+        self.kept.push(Numbered { number: self.end, line });
+        self.end += 1;
+        while self.kept.excess().is_some() {}
     }
 
     /// The number of the first one that there ever was.
@@ -55,36 +72,21 @@ impl Lines {
         self.start
     }
 
-    /// The number of the first one that is kept.
-    pub(super) fn first(&self) -> u64 {
-        self.first
-    }
-
-    /// The number of the next one.
-    pub(super) fn end(&self) -> u64 {
-        self.first + self.kept.len() as u64
-    }
-
     /// All that are kept, with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Told)> {
-        self.from(self.first)
+        self.from(self.start)
     }
 
-    /// Those that are kept of those from a number on.
+    /// Those that are kept of those from a number on, in their order.
     pub(super) fn from(&self, number: u64) -> impl Iterator<Item = (u64, &Told)> {
-        let skipped = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let skipped = skipped.min(self.kept.len());
-        (self.first + skipped as u64..).zip(self.kept.range(skipped..))
+        self.kept.from(number).map(|Numbered { number, line }| (*number, line))
     }
 
     /// The number of the first one in this place among all enclaves' or later.
     pub(super) fn first_from(&self, order: u64) -> u64 {
-        self.first + self.kept.partition_point(|line| line.order < order) as u64
+        let mut lines = self.iter();
+        lines.find(|(_, line)| line.order >= order).map_or(self.end, |(number, _)| number)
     }
-}
-
-fn cost(line: &Told) -> usize {
-    size_of::<Told>() + line.text.len()
 }
 
 /// A text of a client, as it is kept: one line, with nothing in it that steers a terminal.
@@ -155,10 +157,8 @@ fn rfc3339(time: u64) -> String {
 pub(super) const OUTPROXY: &str = "outproxy";
 /// The end of the year 9999, in milliseconds since 1970.
 const LAST_TIME: u64 = 253_402_300_799_999;
-/// How many lines of one enclave are kept.
-pub(super) const MOST_LINES: usize = 1000;
-/// How many bytes they may take.
-const MOST_BYTES: usize = 256 << 10;
+/// How much of one enclave is kept.
+const BOUND: Bound = Bound { items: 1000, bytes: 256 << 10 };
 
 #[cfg(test)]
 mod tests {
@@ -176,26 +176,39 @@ mod tests {
     #[test]
     fn the_newest_lines_are_kept_and_keep_their_numbers() {
         let mut lines = Lines::new(7);
-        let most = MOST_LINES as u64;
+        let most = BOUND.items as u64;
         (0..most + 3).for_each(|order| lines.push(told(2 * order, "x")));
-        assert_eq!((lines.start(), lines.end()), (7, 7 + most + 3));
-        assert_eq!(numbers(lines.iter()).len(), MOST_LINES);
+        assert_eq!((lines.start(), lines.end), (7, 7 + most + 3));
+        assert_eq!(numbers(lines.iter()).len(), BOUND.items);
         assert_eq!(numbers(lines.iter())[0], 10);
         assert_eq!(numbers(lines.from(0))[0], 10);
-        assert_eq!(numbers(lines.from(lines.end() - 1)), [lines.end() - 1]);
+        assert_eq!(numbers(lines.from(lines.end - 1)), [lines.end - 1]);
         assert!(numbers(lines.from(u64::MAX)).is_empty());
         assert_eq!(lines.first_from(0), 10);
         assert_eq!(lines.first_from(2 * 5 - 1), 7 + 5);
-        assert_eq!(lines.first_from(u64::MAX), lines.end());
+        assert_eq!(lines.first_from(u64::MAX), lines.end);
     }
 
     #[test]
     fn long_lines_are_fewer() {
         let mut lines = Lines::new(0);
         (0..200).for_each(|order| lines.push(told(order, &"x".repeat(10_000))));
-        assert!(lines.bytes <= MOST_BYTES && lines.bytes > MOST_BYTES - 5000);
-        let text = &lines.kept[0].text;
+        let bytes = lines.kept.bytes();
+        assert!(bytes <= BOUND.bytes && bytes > BOUND.bytes - 5000);
+        let (_, Told { text, .. }) = lines.iter().next().unwrap();
         assert!(text.ends_with("x… and 6200 bytes more"), "{text}");
+    }
+
+    #[test]
+    fn a_flood_pushes_out_no_words_of_another() {
+        let mut lines = Lines::new(0);
+        lines.push(Told { source: "stderr", ..told(0, "the end") });
+        let flood = 3 * BOUND.items as u64;
+        (1..=flood).for_each(|order| lines.push(told(order, "y")));
+        lines.push(Told { source: "inproxy", ..told(flood + 1, "last words") });
+        let kept = numbers(lines.iter());
+        assert_eq!((kept.len(), kept[0], kept[1]), (BOUND.items, 0, 2003));
+        assert_eq!(kept.last(), Some(&(flood + 1)));
     }
 
     #[test]

@@ -281,8 +281,8 @@ async fn a_reader_that_is_late_is_told_what_it_has_missed() {
     let mut cursor = enclaves.cursor(None, Some(1));
     client.tell(2..=1500, 0).await;
     let lines = texts(&enclaves, &mut cursor);
-    assert_eq!(lines[0], "16 500 lines are missing here: they came faster than they were read");
-    assert_eq!((lines[1].as_str(), lines.len()), ("16 line 501", 1001));
+    assert_eq!(lines[0], "16 501 lines are missing here: there was no room for them");
+    assert_eq!((lines[1].as_str(), lines.len()), ("16 line 502", 1000));
 }
 
 #[tokio::test]
