@@ -1,11 +1,12 @@
 //! The documents of the doctors name the same words, and these are the doctors' own.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
+
+use super::{read, root};
 
 #[test]
 fn every_word_of_a_doctor_is_documented_and_every_documented_one_is_a_doctors() {
@@ -44,12 +45,4 @@ fn collect(place: &Path, text: &mut String) {
             text.push_str(&fs::read_to_string(path).unwrap());
         }
     }
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
