@@ -35,11 +35,12 @@ use lab::Lab;
 use measure::measure;
 use results::Results;
 use scenario::{EMULATED, MOST_PROCESSES, NATIVE, Scenario, Theme};
+use targets::Verdict;
 
 /// Compares inproxy and outproxy with their peers on this machine.
 ///
-/// The binaries are those in the directory `BIN_DIR`. Exits with 0, or with `--check` with 1 if a
-/// target was not reached.
+/// The binaries are those in the directory `BIN_DIR`. Exits with 0, or with 1 if `--check` or
+/// `--hold` says so.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true, args_override_self = true)]
 struct Cli {
@@ -88,6 +89,9 @@ struct Options {
     /// Fails if a target is not reached.
     #[arg(long)]
     check: bool,
+    /// Fails if what had been reached is lost.
+    #[arg(long)]
+    hold: bool,
 }
 
 fn main() -> ExitCode {
@@ -131,8 +135,14 @@ fn compare(options: Options) -> anyhow::Result<bool> {
         let one = if is_emulated() { Kind::Socat } else { Kind::Haproxy };
         write(path, &chart::draw(&results, &kinds, one))?;
     }
-    let all_reached = verdicts.iter().all(targets::Verdict::is_reached);
-    Ok(!options.check || (all_reached && results.failures().is_empty()))
+    for lost in verdicts.iter().filter(|verdict| verdict.is_lost()) {
+        let held = lost.held().map(|held| format!("{held} was")).unwrap_or_default();
+        writeln!(out, "LOST  {}: {:.2}, where {held} reached", lost.target, lost.measured.median)?;
+    }
+    let is_whole = results.failures().is_empty();
+    let is_reached = is_whole && verdicts.iter().all(Verdict::is_reached);
+    let is_held = is_whole && !verdicts.is_empty() && !verdicts.iter().any(Verdict::is_lost);
+    Ok((!options.check || is_reached) && (!options.hold || is_held))
 }
 
 /// The chains that are wanted and can be had.
