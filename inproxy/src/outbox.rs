@@ -2,6 +2,7 @@
 //! source.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -32,21 +33,45 @@ struct State {
 impl Outbox {
     /// Takes a line. With too many the oldest one of whoever has most is dropped.
     pub fn push(&self, source: Source, level: Level, text: String) {
-        self.push_all(source, level, [text]);
+        self.push_all(source, level, 0, [text]);
     }
 
-    /// Takes lines of one source.
-    pub fn push_all(&self, source: Source, level: Level, texts: impl IntoIterator<Item = String>) {
+    /// Takes lines of one source, before which there were others that are not worth being made: so
+    /// many are counted as dropped. Of more than [`MOST_LINES`] the first ones are.
+    pub fn push_all(
+        &self,
+        source: Source,
+        level: Level,
+        skipped: u64,
+        texts: impl IntoIterator<Item = String>,
+    ) {
+        // The thread that relays may wait for the lock. So it is held for a few lines at a time, and
+        // memory is taken before and given back after.
         let time = now();
-        let mut state = self.lock();
-        for text in texts {
-            state.lines += 1;
-            let number = state.lines;
-            let line = Line { number, missing: 0, time, source, level, text: text.into() };
-            state.waiting.push(line);
-            state.drop_excess();
+        let mut lines = texts.into_iter().map(|text| {
+            let text = text.into();
+            Line { number: 0, missing: 0, time, source, level, text }
+        });
+        let room = lines.size_hint().0.min(AT_ONCE);
+        let (mut few, mut dropped) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let mut skipped = skipped;
+        loop {
+            few.extend(lines.by_ref().take(AT_ONCE));
+            if few.is_empty() && skipped == 0 {
+                break;
+            }
+            let mut state = self.lock();
+            state.lines += skipped;
+            state.dropped += mem::take(&mut skipped);
+            for line in few.drain(..) {
+                state.lines += 1;
+                let number = state.lines;
+                state.waiting.push(Line { number, ..line });
+                state.drop_excess(&mut dropped);
+            }
+            drop(state);
+            dropped.clear();
         }
-        drop(state);
         self.changed.notify_one();
     }
 
@@ -60,7 +85,7 @@ impl Outbox {
             state.waiting.put_back(line);
         }
         state.sent_bytes = 0;
-        state.drop_excess();
+        state.drop_excess(&mut Vec::new());
     }
 
     /// The next lines to send, as records; none if nothing waits, or if so much was not confirmed
@@ -130,9 +155,11 @@ impl Outbox {
 }
 
 impl State {
-    fn drop_excess(&mut self) {
-        while self.waiting.excess().is_some() {
+    /// Counts as dropped what is too much, and moves it to `dropped`.
+    fn drop_excess(&mut self, dropped: &mut Vec<Line>) {
+        while let Some(line) = self.waiting.excess() {
             self.dropped += 1;
+            dropped.push(line);
         }
     }
 }
@@ -150,8 +177,12 @@ impl Default for State {
     }
 }
 
-/// How much may wait.
-const BOUND: Bound = Bound { items: 2000, bytes: 512 << 10 };
+/// How many lines may wait.
+pub const MOST_LINES: usize = 2000;
+/// How much they may be.
+const BOUND: Bound = Bound { items: MOST_LINES, bytes: 512 << 10 };
+/// For how many lines the lock is held.
+const AT_ONCE: usize = 64;
 /// How many lines are sent at once at most. With the pause between batches this bounds what the
 /// log takes of the thread that relays.
 const BATCH: usize = 100;
@@ -167,7 +198,7 @@ mod tests {
 
     fn outbox(lines: std::ops::RangeInclusive<u64>) -> Outbox {
         let outbox = Outbox::default();
-        outbox.push_all(Source::Stdout, Level::Info, lines.map(|n| n.to_string()));
+        outbox.push_all(Source::Stdout, Level::Info, 0, lines.map(|n| n.to_string()));
         outbox
     }
 
@@ -212,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_oldest_give_way_and_are_counted() {
-        let most = BOUND.items as u64;
+        let most = MOST_LINES as u64;
         let outbox = outbox(1..=most + 7);
         assert_eq!(outbox.dropped(), 7);
         outbox.connect();
@@ -231,11 +262,11 @@ mod tests {
         let outbox = Outbox::default();
         outbox.push(Source::Inproxy, Level::Warn, "a warning".into());
         outbox.push(Source::Stderr, Level::Info, "the end".into());
-        let flood = (0..3 * BOUND.items).map(|_| "y".to_owned());
-        outbox.push_all(Source::Stdout, Level::Info, flood);
+        let flood = (0..3 * MOST_LINES).map(|_| "y".to_owned());
+        outbox.push_all(Source::Stdout, Level::Info, 0, flood);
         outbox.push(Source::Inproxy, Level::Error, "last words".into());
         let lines = delivered(&outbox);
-        let most = BOUND.items as u64;
+        let most = MOST_LINES as u64;
         assert_eq!(lines.len() as u64, most);
         assert_eq!(lines[..2], [(1, 0, "a warning".into()), (2, 0, "the end".into())]);
         // It gave way to the others' lines, too.
@@ -251,12 +282,31 @@ mod tests {
         outbox.push(Source::Stderr, Level::Info, "the end".into());
         assert_eq!(sent(&outbox).len(), 101);
         outbox.connect();
-        let flood = (0..BOUND.items).map(|_| "y".to_owned());
-        outbox.push_all(Source::Stdout, Level::Info, flood);
+        let flood = (0..MOST_LINES).map(|_| "y".to_owned());
+        outbox.push_all(Source::Stdout, Level::Info, 0, flood);
         let lines = delivered(&outbox);
         assert_eq!(lines[0], (101, 100, "the end".into()));
         let all = lines.len() as u64 + lines.iter().map(|line| line.1).sum::<u64>();
-        assert_eq!((all, outbox.dropped()), (101 + BOUND.items as u64, 101));
+        assert_eq!((all, outbox.dropped()), (101 + MOST_LINES as u64, 101));
+    }
+
+    #[test]
+    fn what_is_not_even_made_is_counted() {
+        let outbox = outbox(1..=1);
+        outbox.push_all(Source::Stdout, Level::Info, 30_000, ["y".to_owned()]);
+        assert_eq!(sent(&outbox), [(1, 0, "1".into()), (30_002, 30_000, "y".into())]);
+        assert_eq!(outbox.dropped(), 30_000);
+    }
+
+    #[test]
+    fn nobody_waits_while_lines_are_made() {
+        let outbox = Outbox::default();
+        let texts = (0..100).map(|number| {
+            assert!(outbox.state.try_lock().is_ok(), "line {number}");
+            number.to_string()
+        });
+        outbox.push_all(Source::Stdout, Level::Info, 0, texts);
+        assert_eq!(sent(&outbox).len(), 100);
     }
 
     #[test]
@@ -270,8 +320,8 @@ mod tests {
 
         // Not even those that had been sent are kept for ever.
         outbox.confirm(3);
-        let more = (0..BOUND.items).map(|_| "more".to_owned());
-        outbox.push_all(Source::Stdout, Level::Info, more);
+        let more = (0..MOST_LINES).map(|_| "more".to_owned());
+        outbox.push_all(Source::Stdout, Level::Info, 0, more);
         outbox.connect();
         assert_eq!(outbox.dropped(), 2);
         assert_eq!(sent(&outbox)[0], (6, 2, "more".into()));
@@ -279,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_was_missing_before_a_line_is_told_again_with_it() {
-        let outbox = outbox(1..=BOUND.items as u64 + 7);
+        let outbox = outbox(1..=MOST_LINES as u64 + 7);
         assert_eq!(sent(&outbox)[0].1, 7);
         outbox.connect();
         assert_eq!(sent(&outbox)[0].1, 7);
@@ -289,7 +339,7 @@ mod tests {
     fn no_more_is_on_its_way_than_the_window_and_a_line() {
         let outbox = Outbox::default();
         let texts = (0..100).map(|_| "x".repeat(3000));
-        outbox.push_all(Source::Stdout, Level::Info, texts);
+        outbox.push_all(Source::Stdout, Level::Info, 0, texts);
         let lines = sent(&outbox);
         assert!(outbox.lock().sent_bytes < WINDOW + 4000);
         assert!(outbox.sendable().now_or_never().is_none());

@@ -21,7 +21,7 @@ use tunnel::lossy_writer::{LossyWriter, PATIENCE};
 use tunnel::records::{Level, Source};
 
 use self::lines::Lines;
-use crate::outbox::Outbox;
+use crate::outbox::{MOST_LINES, Outbox};
 
 /// The threads that read what the application writes.
 #[derive(Debug)]
@@ -63,6 +63,7 @@ impl Output {
                 running: Arc::clone(&running),
                 to: Console::new(own?),
                 lines: Lines::default(),
+                ended: Vec::new(),
                 source,
                 outbox: Arc::clone(outbox),
             };
@@ -100,6 +101,8 @@ struct Copier {
     running: Arc<PipeReader>,
     to: Console,
     lines: Lines,
+    /// Empty but while it is used.
+    ended: Vec<String>,
     source: Source,
     outbox: Arc<Outbox>,
 }
@@ -121,10 +124,7 @@ impl Copier {
                     Ok(0) => break,
                     Ok(count) => {
                         self.to.write(&chunk[..count]);
-                        let lines = self.lines.feed(&chunk[..count]);
-                        if !lines.is_empty() {
-                            self.outbox.push_all(self.source, Level::Info, lines);
-                        }
+                        self.tell(&chunk[..count]);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => break,
@@ -156,6 +156,14 @@ impl Copier {
         }
     }
 
+    fn tell(&mut self, chunk: &[u8]) {
+        // Of a flood most lines would be dropped as soon as they were made.
+        let skipped = self.lines.feed(chunk, MOST_LINES, &mut self.ended);
+        if !self.ended.is_empty() {
+            self.outbox.push_all(self.source, Level::Info, skipped, self.ended.drain(..));
+        }
+    }
+
     fn flush(&mut self) {
         if let Some(line) = self.lines.flush() {
             self.outbox.push(self.source, Level::Info, line);
@@ -179,12 +187,12 @@ impl Console {
     }
 
     fn write(&mut self, chunk: &[u8]) {
-        let lines = chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = || chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
         if self.to.missing() == 0 {
             let is_late = self.late.is_some_and(|late| late.elapsed() < GRUDGE);
             if !self.to.put(chunk, if is_late { Duration::ZERO } else { PATIENCE }) {
                 self.late = Some(Instant::now());
-                self.to.miss(lines.max(1));
+                self.to.miss(lines().max(1));
                 self.within_missing = !chunk.ends_with(b"\n");
             }
             return;
@@ -201,7 +209,7 @@ impl Console {
             self.within_missing = false;
             self.write(&chunk[start..]);
         } else {
-            self.to.miss(lines);
+            self.to.miss(lines());
             self.within_missing = !chunk.ends_with(b"\n");
         }
     }

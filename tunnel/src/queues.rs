@@ -1,15 +1,15 @@
 //! Queues of several sources within one bound: whoever floods his own pushes out nothing of another.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::iter::Peekable;
 
 /// What waits in a queue.
 pub trait Item {
     /// What has a queue of its own.
-    type Source: Copy + Debug + Ord;
+    type Source: Copy + Debug + PartialEq;
 
     /// Whose it is.
     fn source(&self) -> Self::Source;
@@ -33,7 +33,8 @@ pub struct Bound {
 /// A queue for each source. They are read as if they were one.
 #[derive(Debug)]
 pub struct Queues<T: Item> {
-    queues: BTreeMap<T::Source, Queue<T>>,
+    /// They are few.
+    queues: Vec<Queue<T>>,
     bound: Bound,
     items: usize,
     bytes: usize,
@@ -41,7 +42,8 @@ pub struct Queues<T: Item> {
 
 /// The items of one source, in the order of their numbers.
 #[derive(Debug)]
-struct Queue<T> {
+struct Queue<T: Item> {
+    source: T::Source,
     items: VecDeque<T>,
     bytes: usize,
 }
@@ -50,7 +52,7 @@ impl<T: Item> Queues<T> {
     /// With nothing in them.
     #[must_use]
     pub const fn new(bound: Bound) -> Self {
-        Self { queues: BTreeMap::new(), bound, items: 0, bytes: 0 }
+        Self { queues: Vec::new(), bound, items: 0, bytes: 0 }
     }
 
     /// Adds an item that comes after all others of its source, whether or not there is room.
@@ -82,7 +84,7 @@ impl<T: Item> Queues<T> {
 
     /// Those from a number on, in the order of their numbers.
     pub fn from(&self, number: u64) -> impl Iterator<Item = &T> {
-        let queues = self.queues.values().map(|queue| {
+        let queues = self.queues.iter().map(|queue| {
             let before = queue.items.partition_point(|item| item.number() < number);
             queue.items.range(before..).peekable()
         });
@@ -110,7 +112,7 @@ impl<T: Item> Queues<T> {
     /// Takes out the first item of the queue that comes first by its key: what `key` makes of the
     /// number of that item, and of the queue.
     fn take<K: Copy + Ord>(&mut self, key: impl Fn(u64, &Queue<T>) -> K) -> Option<T> {
-        let queues = self.queues.values_mut();
+        let queues = self.queues.iter_mut();
         let keyed =
             queues.filter_map(|queue| Some((key(queue.items.front()?.number(), queue), queue)));
         let (_, queue) = keyed.min_by_key(|(key, _)| *key)?;
@@ -121,8 +123,13 @@ impl<T: Item> Queues<T> {
     }
 
     fn add(&mut self, item: T, add: impl FnOnce(&mut VecDeque<T>, T)) {
-        let queue = self.queues.entry(item.source()).or_insert_with(Queue::new);
-        let cost = item.cost();
+        let (source, cost) = (item.source(), item.cost());
+        let known = self.queues.iter().position(|queue| queue.source == source);
+        let index = known.unwrap_or_else(|| {
+            self.queues.push(Queue { source, items: VecDeque::new(), bytes: 0 });
+            self.queues.len() - 1
+        });
+        let queue = &mut self.queues[index];
         add(&mut queue.items, item);
         queue.bytes += cost;
         self.items += 1;
@@ -131,10 +138,6 @@ impl<T: Item> Queues<T> {
 }
 
 impl<T: Item> Queue<T> {
-    fn new() -> Self {
-        Self { items: VecDeque::new(), bytes: 0 }
-    }
-
     fn pop(&mut self) -> Option<T> {
         let item = self.items.pop_front()?;
         self.bytes -= item.cost();
@@ -266,7 +269,7 @@ mod tests {
         while queues.len() > 5 {
             queues.pop();
         }
-        let room = queues.queues[&1].items.capacity();
+        let room = queues.queues[0].items.capacity();
         assert!(room <= 4 * FEW, "{room}");
     }
 

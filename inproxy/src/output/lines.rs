@@ -11,21 +11,27 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The lines that end in `bytes`.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Vec<String> {
-        let mut lines = Vec::new();
+    /// Adds to `ended` the lines that end in `bytes`, but only the last `most` of them; returns how
+    /// many there were before those.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], most: usize, ended: &mut Vec<String>) -> u64 {
+        let all = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let skipped = all.saturating_sub(most);
+        if skipped > 0 {
+            *self = Self::default();
+            bytes = behind(bytes, skipped);
+        }
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             if self.is_empty() {
-                lines.push(text(line, 0));
+                ended.push(text(line, 0));
             } else {
                 self.begin(line);
-                lines.extend(self.flush());
+                ended.extend(self.flush());
             }
             bytes = rest;
         }
         self.begin(bytes);
-        lines
+        skipped as u64
     }
 
     /// The line that has begun, as if it ended here.
@@ -47,6 +53,12 @@ impl Lines {
     }
 }
 
+/// What comes behind so many lines.
+fn behind(bytes: &[u8], lines: usize) -> &[u8] {
+    let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    ends.nth(lines - 1).map_or(&[], |(end, _)| &bytes[end + 1..])
+}
+
 /// A line as text, of which `beyond` bytes more were there.
 fn text(line: &[u8], beyond: usize) -> String {
     let line = if beyond == 0 { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
@@ -57,12 +69,21 @@ fn text(line: &[u8], beyond: usize) -> String {
 mod tests {
     use super::*;
 
+    /// How many lines were skipped, and those that were not.
+    fn feed(lines: &mut Lines, bytes: &[u8], most: usize) -> (u64, Vec<String>) {
+        let mut ended = Vec::new();
+        (lines.feed(bytes, most, &mut ended), ended)
+    }
+
     #[test]
     fn lines_are_the_same_however_they_are_cut() {
         let stream = b"one\n\ntwo\r\n\xff\0\nthree";
         for size in 1..=stream.len() {
             let mut lines = Lines::default();
-            let mut all: Vec<_> = stream.chunks(size).flat_map(|chunk| lines.feed(chunk)).collect();
+            let mut all = Vec::new();
+            for chunk in stream.chunks(size) {
+                assert_eq!(lines.feed(chunk, 4, &mut all), 0);
+            }
             assert_eq!(all, ["one", "", "two", r"\xff\u{0}"], "{size}");
             assert!(!lines.is_empty());
             all.extend(lines.flush());
@@ -75,11 +96,27 @@ mod tests {
     fn a_line_without_end_takes_bounded_memory_and_tells_its_length() {
         let mut lines = Lines::default();
         for _ in 0..1024 {
-            assert!(lines.feed(&[b'x'; 1024]).is_empty());
+            assert!(feed(&mut lines, &[b'x'; 1024], 1).1.is_empty());
         }
         assert!(lines.begun.capacity() <= 2 * MAX_TEXT);
-        let line = lines.feed(b"\nnext\n");
+        let (_, ended) = feed(&mut lines, b"\nnext\n", 2);
         let expected = format!("{}… and {} bytes more", "x".repeat(MAX_TEXT), 1_048_576 - MAX_TEXT);
-        assert_eq!(line, [expected, "next".into()]);
+        assert_eq!(ended, [expected, "next".into()]);
+    }
+
+    #[test]
+    fn of_too_many_only_the_last_are_made() {
+        let stream = b"one\ntwo\nthree\nfour\nfi";
+        for most in 0..6 {
+            let mut lines = Lines::default();
+            assert_eq!(feed(&mut lines, b"zero, ", 1), (0, Vec::new()));
+            let all = ["zero, one", "two", "three", "four"].map(str::to_owned);
+            let skipped = 4_usize.saturating_sub(most);
+            let expected = (skipped as u64, all[skipped..].to_vec());
+            assert_eq!(feed(&mut lines, stream, most), expected);
+            assert_eq!(feed(&mut lines, b"ve\n", 1).1, ["five"]);
+        }
+        let (skipped, ended) = feed(&mut Lines::default(), &b"y\n".repeat(32_768), 2000);
+        assert_eq!((skipped, ended.len()), (30_768, 2000));
     }
 }
