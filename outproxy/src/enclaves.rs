@@ -84,6 +84,8 @@ pub struct EnclaveIdError(Clamped);
 pub struct Cursor {
     only: Option<EnclaveId>,
     next: BTreeMap<EnclaveId, u64>,
+    /// The place, among all lines, of the first one that is not wanted any more.
+    end: u64,
 }
 
 impl Enclaves {
@@ -110,7 +112,15 @@ impl Enclaves {
         orders.sort_unstable();
         let first = orders.get(skipped).copied().unwrap_or(state.lines);
         let next = rings().map(|(id, lines)| (id, lines.first_from(first))).collect();
-        Cursor { only, next }
+        Cursor { only, next, end: u64::MAX }
+    }
+
+    /// As [`Self::cursor`], for a reader who wants nothing that comes later: where lines come as fast
+    /// as they are read, there would be no end.
+    #[must_use]
+    pub fn page(&self, only: Option<EnclaveId>, most: Option<usize>) -> Cursor {
+        let end = self.lock().lines;
+        Cursor { end, ..self.cursor(only, most) }
     }
 
     /// At most `most` lines from `cursor` on, and before them how many are missing.
@@ -120,9 +130,8 @@ impl Enclaves {
         let mut found: Vec<(EnclaveId, u64, &Told)> = Vec::new();
         for (id, enclave) in state.selected(cursor.only) {
             let next = cursor.next.entry(id).or_insert_with(|| enclave.lines.start());
-            found.extend(
-                enclave.lines.from(*next).take(most).map(|(number, line)| (id, number, line)),
-            );
+            let lines = enclave.lines.from(*next).take_while(|(_, line)| line.order < cursor.end);
+            found.extend(lines.take(most).map(|(number, line)| (id, number, line)));
         }
         found.sort_unstable_by_key(|(_, _, line)| line.order);
         found.truncate(most);

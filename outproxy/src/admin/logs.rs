@@ -89,7 +89,9 @@ pub(super) async fn answer(
         if request.method == Method::Head {
             return Ok(None);
         }
-        let mut cursor = enclaves.cursor(question.only, question.most);
+        let Question { only, most, follows } = question;
+        let mut cursor =
+            if follows { enclaves.cursor(only, most) } else { enclaves.page(only, most) };
         tell(client, &enclaves, &mut cursor).await?;
         match permit {
             Some(permit) => Ok(Some(Following { enclaves, cursor, _permit: permit })),

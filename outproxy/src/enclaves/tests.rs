@@ -286,6 +286,19 @@ async fn a_reader_that_is_late_is_told_what_it_has_missed() {
 }
 
 #[tokio::test]
+async fn a_page_ends_with_what_was_there_when_it_was_asked_for() {
+    let enclaves = Arc::<Enclaves>::default();
+    let mut client = Client::connect(&enclaves, id(16)).await;
+    client.tell(1..=10, 0).await;
+    let mut page = enclaves.page(None, Some(2));
+    let mut cursor = enclaves.cursor(None, Some(2));
+    client.tell(11..=20, 0).await;
+    assert_eq!(texts(&enclaves, &mut page), ["16 line 9", "16 line 10"]);
+    assert_eq!(texts(&enclaves, &mut cursor).len(), 12);
+    assert!(texts(&enclaves, &mut page).is_empty());
+}
+
+#[tokio::test]
 async fn who_tells_too_much_has_to_wait() {
     let enclaves = Arc::<Enclaves>::default();
     let mut client = Client::connect(&enclaves, id(16)).await;
