@@ -5,6 +5,9 @@ GNU_TARGET = $(subst musl,gnu,$(TARGET))
 BIN = target/$(TARGET)/release
 GNU_BIN = target/$(GNU_TARGET)/release
 
+# What tests are built with beside what the binaries of `build` have.
+FEATURES = outproxy/cloudhsm
+
 .PHONY: help build test check check-units deny configs monitoring man demo bench bench-vsock bench-held bench-build \
 	endurance endurance-vsock endurance-build fuzz
 
@@ -19,13 +22,14 @@ build: ## the binaries, in target/<target>/release: static ones, and enclave-app
 
 test: build ## every test, also those over real AF_VSOCK in a virtual machine
 	tests/lab/setup
-	BIN_DIR=$(CURDIR)/$(BIN) cargo nextest run --workspace --exclude enclave-app --target $(TARGET) --profile ci
+	BIN_DIR=$(CURDIR)/$(BIN) cargo nextest run --workspace --exclude enclave-app --features $(FEATURES) --target $(TARGET) --profile ci
 	cargo nextest run -p enclave-app --profile ci
 	cargo nextest run -p tests --test corpora --profile ci enclave_app_config
 
 check: ## format, lints, documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 check-units: ## what systemd thinks of the units in configs/; needs systemd-analyze

@@ -12,6 +12,7 @@ use tunnel::endpoint::Cid;
 use tunnel::host::Host;
 
 use crate::address::is_prohibited_block;
+use crate::clusters::{Cluster, Members};
 
 pub use self::pattern::{HostPattern, PatternError};
 pub use self::rule::{LimitReached, PROBED_PORT, Permit, Rule, RuleName};
@@ -41,6 +42,15 @@ impl Allowlist {
         }
     }
 
+    /// Lets the rules that follow clusters have the HSMs that are `known`.
+    pub fn set_members(&mut self, known: impl Fn(&Cluster) -> Option<Members>) {
+        for rule in &mut self.rules {
+            if let Some(cluster) = rule.cluster.clone() {
+                Arc::make_mut(rule).set_members(known(&cluster));
+            }
+        }
+    }
+
     /// The rules, in the order of the file.
     #[must_use]
     pub fn rules(&self) -> &[Arc<Rule>] {
@@ -61,9 +71,13 @@ impl Allowlist {
         peer: Option<Cid>,
         destination: &Destination,
     ) -> Result<&Arc<Rule>, Refusal> {
+        let mut draining = None;
         let mut wrong_port = None;
         let mut wrong_peer = None;
         for rule in &self.rules {
+            if rule.drains(&destination.host) {
+                draining.get_or_insert(rule);
+            }
             if !rule.lists_host(&destination.host) {
                 continue;
             }
@@ -82,8 +96,33 @@ impl Allowlist {
             (None, Some(rule)) => {
                 Refusal::Port { rule: rule.name.clone(), destination: destination.clone() }
             }
-            (None, None) => Refusal::Host(destination.host.clone()),
+            (None, None) => match draining {
+                Some(rule) => {
+                    Refusal::Draining { rule: rule.name.clone(), host: destination.host.clone() }
+                }
+                None => Refusal::Host(destination.host.clone()),
+            },
         })
+    }
+
+    /// Whether a connection that is open may stay so. Those with an HSM that is going may, other than
+    /// new ones.
+    #[must_use]
+    pub fn keeps(&self, peer: Option<Cid>, destination: &Destination) -> bool {
+        let Destination { host, port } = destination;
+        let keeps =
+            |rule: &Arc<Rule>| rule.drains(host) && rule.lists_port(*port) && rule.admits(peer);
+        self.find(peer, destination).is_ok() || self.rules.iter().any(keeps)
+    }
+
+    /// The cluster whose HSMs must be known to decide about a connection that no rule allows.
+    #[must_use]
+    pub fn awaits(&self, peer: Option<Cid>, destination: &Destination) -> Option<&Arc<Cluster>> {
+        let Destination { host, port } = destination;
+        let awaits =
+            |rule: &&Arc<Rule>| rule.awaits(host) && rule.lists_port(*port) && rule.admits(peer);
+        let rule = self.rules.iter().find(awaits)?;
+        rule.cluster.as_ref().filter(|_| self.find(peer, destination).is_err())
     }
 
     /// Whether some rule that matches `peer` and `port` has `ip` itself among its hosts.
@@ -128,6 +167,14 @@ impl Allowlist {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum Refusal {
+    /// The host is an HSM that is being deleted, or gone.
+    #[error("rule `{rule}` lists `{host}` no longer, since that HSM is being deleted, or gone")]
+    Draining {
+        /// The first such rule.
+        rule: RuleName,
+        /// What the client asked for.
+        host: Host,
+    },
     /// The host is in no rule.
     #[error("no rule lists `{0}`")]
     Host(Host),

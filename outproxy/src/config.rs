@@ -1,6 +1,7 @@
 //! What an operator configures on the host.
 
 mod file;
+mod following;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -202,6 +203,7 @@ fn allowlist(
     // Where an element of a rule is missing for a mistake, what the rule lists is not known.
     if values.is_empty() {
         refuse_shadowed(&rules, mistakes);
+        following::refuse_differences(&rules, mistakes);
         refuse_unlisted(listeners, &rules, mistakes);
     }
     mistakes.append(values);
@@ -233,7 +235,7 @@ fn refuse_unlisted(listeners: &[ListenFile], rules: &[Spanned<Rule>], mistakes: 
         let Some(to) = &listener.to else { continue };
         let destination = to.get_ref();
         let mut listing =
-            rules.iter().map(Spanned::get_ref).filter(|rule| rule.lists(destination)).peekable();
+            rules.iter().map(Spanned::get_ref).filter(|rule| rule.may_list(destination)).peekable();
         let on = listener.on.get_ref();
         if listing.peek().is_none() {
             mistakes.add(

@@ -2,6 +2,7 @@
 
 mod advice;
 mod certificate;
+mod clusters;
 mod machine;
 mod rules;
 mod tls;

@@ -4,6 +4,7 @@ pub mod address;
 pub mod admin;
 pub mod allowlist;
 pub mod cli;
+pub mod clusters;
 pub mod config;
 pub mod dial;
 pub mod doctor;

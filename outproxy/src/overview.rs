@@ -146,6 +146,7 @@ impl Overview {
                 })
                 .collect(),
             destinations: policy.health.status(),
+            clusters: policy.clusters.status(),
             enclaves: self.service.enclaves().status(),
             last_errors: tally
                 .errors()

@@ -11,6 +11,7 @@ use tunnel::stream::Stream;
 
 use crate::address::is_prohibited;
 use crate::allowlist::Allowlist;
+use crate::clusters::Clusters;
 use crate::config::Config;
 use crate::dial::{DialError, dial};
 use crate::health::Health;
@@ -28,33 +29,52 @@ pub struct Policy {
     pub resolver: Resolver,
     /// Which destinations are up.
     pub health: Health,
+    /// Which HSMs clusters have. The allowlist has what was known when this policy was made.
+    pub clusters: Clusters,
 }
 
 impl Policy {
     /// What `config` asks for.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self::with(config, Resolver::new(config.nameservers.clone()), &Health::default())
+        let resolver = Resolver::new(config.nameservers.clone());
+        Self::with(config, resolver, &Health::default(), &Clusters::default())
     }
 
     /// What `config` asks for instead of this policy: connections stay counted, and the last good
-    /// answers of name servers and what is known of destinations stay known.
+    /// answers of name servers and what is known of destinations and clusters stay known.
     #[must_use]
     pub fn reloaded(&self, config: &Config) -> Self {
         let resolver = self.resolver.reloaded(config.nameservers.clone());
-        let mut policy = Self::with(config, resolver, &self.health);
+        let mut policy = Self::with(config, resolver, &self.health, &self.clusters);
         policy.allowlist.inherit(&self.allowlist);
         policy
     }
 
-    fn with(config: &Config, resolver: Resolver, health: &Health) -> Self {
-        let allowlist = config.allowlist.clone();
+    /// This policy with what is known of clusters by now.
+    #[must_use]
+    pub fn followed(&self) -> Self {
+        let mut allowlist = self.allowlist.clone();
+        self.clusters.fill(&mut allowlist);
+        Self {
+            health: self.health.reloaded(&allowlist),
+            allowlist,
+            limits: self.limits.clone(),
+            resolver: self.resolver.clone(),
+            clusters: self.clusters.clone(),
+        }
+    }
+
+    fn with(config: &Config, resolver: Resolver, health: &Health, clusters: &Clusters) -> Self {
+        let mut allowlist = config.allowlist.clone();
+        let clusters = clusters.reloaded(&allowlist);
+        clusters.fill(&mut allowlist);
         let health = health.reloaded(&allowlist);
         for rule in allowlist.rules() {
             // They are there as zero before anything is counted.
             rule.meters();
         }
-        Self { allowlist, limits: config.limits.clone(), resolver, health }
+        Self { allowlist, limits: config.limits.clone(), resolver, health, clusters }
     }
 
     /// As [`Self::dial`], unless the destination is known to be down; what comes of it is known

@@ -10,6 +10,7 @@ use tunnel::endpoint::Cid;
 use tunnel::head::RequestError;
 
 use crate::allowlist::{self, LimitReached};
+use crate::clusters::ClusterId;
 use crate::dial::DialError;
 use crate::health::Down;
 use crate::resolver::DnsError;
@@ -30,6 +31,14 @@ pub enum Refusal {
     /// The client failed, or left, before it had said what it wants.
     #[error("the client left: {0}")]
     Gone(io::Error),
+    /// A rule may allow it, but AWS has not told yet which HSMs the rule's cluster has.
+    #[error("it is not known yet which HSMs `{cluster}` has: {reason}")]
+    HsmsUnknown {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Why not.
+        reason: Box<str>,
+    },
     /// Nothing that makes sense was asked for.
     #[error(transparent)]
     Malformed(#[from] RequestError),
@@ -67,6 +76,7 @@ impl Refusal {
             Self::Down(_) | Self::Stopped(Stop::Shutdown) => {
                 (503, "Service Unavailable", "destination_unavailable")
             }
+            Self::HsmsUnknown { .. } => (503, "Service Unavailable", "proxy_internal_error"),
             Self::Malformed(RequestError::Method(_)) => {
                 (405, "Method Not Allowed", "http_request_error")
             }
@@ -86,7 +96,7 @@ impl Refusal {
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Disallowed(_) | Self::NoEnclave(_) => "denied",
+            Self::Disallowed(_) | Self::HsmsUnknown { .. } | Self::NoEnclave(_) => "denied",
             Self::Dial(_) => "unreachable",
             Self::Down(_) => "down",
             Self::Gone(_) => "gone",
@@ -105,12 +115,14 @@ impl Refusal {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Disallowed(allowlist::Refusal::Draining { .. }) => "hsm-draining",
             Self::Disallowed(allowlist::Refusal::Host(_)) => "host-not-allowed",
             Self::Disallowed(allowlist::Refusal::Peer { .. }) => "cid-not-allowed",
             Self::Disallowed(allowlist::Refusal::Port { .. }) => "port-not-allowed",
             Self::Dial(error) => dial_reason(error),
             Self::Down(_) => "destination-down",
             Self::Gone(_) => "client-gone",
+            Self::HsmsUnknown { .. } => "hsms-unknown",
             Self::Malformed(_) => "malformed",
             Self::NoEnclave(_) => "no-enclave",
             Self::RuleFull(_) => "rule-limit",
@@ -232,7 +244,9 @@ mod tests {
         let addr = SocketAddr::from(([10, 0, 10, 103], 2223));
         let (peer, after) = (None, Duration::ZERO);
         let source = || io::Error::other("no");
+        let cluster = "cluster-teeultuftgy".parse().unwrap();
         let disallowed = [
+            allowlist::Refusal::Draining { rule: rule(), host: destination().host },
             allowlist::Refusal::Host(destination().host),
             allowlist::Refusal::Peer { rule: rule(), destination: destination(), peer },
             allowlist::Refusal::Port { rule: rule(), destination: destination() },
@@ -251,6 +265,7 @@ mod tests {
         let others = [
             Down { address: addr, lasts: after, was_tried: false, reason: "no".into() }.into(),
             Refusal::Gone(source()),
+            Refusal::HsmsUnknown { cluster, reason: "no".into() },
             Refusal::Malformed(RequestError::TooLong),
             Refusal::NoEnclave(Cid::LOCAL),
             LimitReached { rule: rule(), limit: 7 }.into(),

@@ -25,6 +25,7 @@ pub fn take(overview: &Overview) {
         }
     }
     policy.health.sample();
+    policy.clusters.sample();
     for (client, rule, over, count) in service.journal().outcomes().iter() {
         let rule = rule.map_or_else(String::new, ToString::to_string);
         let labels = [("rule", rule), ("cid", client.to_string()), ("outcome", over.word().into())];

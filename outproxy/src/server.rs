@@ -13,6 +13,7 @@ use tunnel::signals::{Signals, Wish};
 use tunnel::telemetry::LogHandle;
 
 use crate::admin::{Admin, Pages};
+use crate::clusters::Followers;
 use crate::config::Config;
 use crate::enclaves::{self, HostLog};
 use crate::frontend::Frontend;
@@ -32,6 +33,7 @@ pub struct Server {
     pages: Pages,
     admin: Option<Admin>,
     prober: Prober,
+    followers: Followers,
     manager: ServiceManager,
     handover: Handover,
 }
@@ -57,8 +59,8 @@ impl Server {
         overview.set_listeners(config.listeners.clone());
         let pages = Pages { overview, recorder };
         let admin = admin.map(|listener| Admin::start(listener, pages.clone()));
-        let prober = Prober::default();
-        Ok(Self { config, log, frontend, pages, admin, prober, manager, handover })
+        let (prober, followers) = (Prober::default(), Followers::default());
+        Ok(Self { config, log, frontend, pages, admin, prober, followers, manager, handover })
     }
 
     /// Serves until the operator wants it to stop, then drains.
@@ -72,17 +74,23 @@ impl Server {
         let forward = tokio::spawn(enclaves::forward(enclaves, HostLog::detect()));
         let recorder = self.pages.recorder.clone();
         let upkeep = tokio::spawn(async move { recorder.upkeep().await });
-        self.probe();
+        self.probe_and_follow();
         self.hand_on().await;
         self.manager.tell(&[NotifyState::Ready]).await;
         let overview = Arc::clone(&self.pages.overview);
         let heartbeat = tokio::spawn(heartbeat::beat(self.manager.clone(), overview));
         tracing::info!(listeners = self.config.listeners.len(), "ready");
-        while signals.next().await == Wish::Reload {
-            self.reload().await;
+        loop {
+            tokio::select! {
+                wish = signals.next() => match wish {
+                    Wish::Reload => self.reload().await,
+                    Wish::Stop => break,
+                },
+                () = self.followers.changed() => self.follow_clusters(),
+            }
         }
         self.pages.overview.set_draining();
-        self.prober = Prober::default();
+        (self.prober, self.followers) = (Prober::default(), Followers::default());
         let open = self.frontend.service().connections().count();
         let grace = self.config.limits.shutdown_grace;
         tracing::info!(open, ?grace, "shutting down");
@@ -139,14 +147,24 @@ impl Server {
         self.pages.overview.set_listeners(config.listeners.clone());
         self.log.set(config.log);
         self.config = config;
-        self.probe();
+        self.probe_and_follow();
         Ok(disallowed)
     }
 
-    /// Probes the destinations of the policy in force.
-    fn probe(&mut self) {
+    /// Some cluster has other HSMs than the policy in force knows.
+    fn follow_clusters(&mut self) {
+        let disallowed = self.frontend.service().follow_clusters();
+        if disallowed > 0 {
+            tracing::info!(disallowed, "connections with HSMs that are gone were ended");
+        }
+        self.probe_and_follow();
+    }
+
+    /// Probes the destinations of the policy in force, and follows its clusters.
+    fn probe_and_follow(&mut self) {
         let policy = self.frontend.service().policy();
         self.prober.follow(&policy.health, policy.limits.connect_timeout);
+        self.followers.follow(&policy.clusters, policy.limits.shutdown_grace);
     }
 
     /// Binds the endpoint of `[metrics]`, if there is one that this server has not bound yet.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::connections::{Connection, Connections, Stop};
@@ -32,6 +32,8 @@ use crate::refusal::Refusal;
 #[derive(Debug)]
 pub struct Service {
     policy: ArcSwap<Policy>,
+    /// Tells who waits for another policy.
+    changed: Notify,
     connections: Arc<Connections<Facts>>,
     journal: Journal,
     hanging_up: Arc<Semaphore>,
@@ -54,6 +56,7 @@ impl Service {
         Arc::new(Self {
             connections: Connections::new(config.limits.max_connections.get()),
             policy: ArcSwap::from_pointee(Policy::new(config)),
+            changed: Notify::new(),
             journal: Journal::default(),
             hanging_up: Arc::new(Semaphore::new(MOST_HANGING_UP)),
             own_cid: own_cid_or_warn(config),
@@ -95,11 +98,24 @@ impl Service {
     /// Puts what `config` asks for in force, and ends the connections that it no longer allows;
     /// says how many those were.
     pub fn enforce(&self, config: &Config) -> usize {
-        let policy = Arc::new(self.policy.load().reloaded(config));
+        let policy = self.policy.load().reloaded(config);
+        self.put_in_force(policy)
+    }
+
+    /// Puts in force what is known of clusters by now, and ends the connections with HSMs that are
+    /// gone; says how many those were.
+    pub fn follow_clusters(&self) -> usize {
+        let policy = self.policy.load().followed();
+        self.put_in_force(policy)
+    }
+
+    fn put_in_force(&self, policy: Policy) -> usize {
+        let policy = Arc::new(policy);
         self.connections.set_most(policy.limits.max_connections.get());
         self.policy.store(Arc::clone(&policy));
+        self.changed.notify_waiters();
         self.connections.stop_if(Stop::Disallowed, |facts| {
-            policy.allowlist.find(facts.cid, &facts.destination).is_err()
+            !policy.allowlist.keeps(facts.cid, &facts.destination)
         })
     }
 
@@ -207,8 +223,10 @@ impl Service {
                 }
             },
         };
+        let awaited = self.await_clusters(cid, &destination).await;
         // Known before the policy is asked: a reload in between finds it.
         connection.set_facts(Facts { cid, destination: destination.clone() });
+        awaited?;
         let policy = self.policy();
         let rule = Arc::clone(policy.allowlist.find(cid, &destination)?);
         let permit = rule.try_acquire()?;
@@ -225,6 +243,38 @@ impl Service {
         let way = Way { early, timeouts, tunnel, traffic };
         let opened = Opened { address, rule, _permit: permit };
         Ok(Open::Tunnel(upstream, way, opened))
+    }
+
+    /// Waits until AWS has told the HSMs on which it depends whether there is a rule for this
+    /// connection.
+    async fn await_clusters(
+        &self,
+        cid: Option<Cid>,
+        destination: &Destination,
+    ) -> Result<(), Refusal> {
+        let awaited = || {
+            let policy = self.policy.load();
+            policy.allowlist.awaits(cid, destination).map(|cluster| cluster.id.clone())
+        };
+        let Some(cluster) = awaited() else { return Ok(()) };
+        let policy = self.policy();
+        let limit = policy.limits.header_timeout.min(LONGEST_WAIT_FOR_AWS);
+        drop(policy);
+        let known = async {
+            loop {
+                // Made before the policy is looked at, so that no change is missed.
+                let changed = self.changed.notified();
+                if awaited().is_none() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        timeout(limit, known).await.map_err(|_| {
+            let fault = self.policy.load().clusters.last_fault(&cluster);
+            let reason = fault.map_or_else(|| SILENT_AWS.into(), |fault| fault.reason);
+            Refusal::HsmsUnknown { cluster, reason }
+        })
     }
 
     /// Refuses those who are no enclave: a process of this machine reaches its vsock ports too.
@@ -344,6 +394,10 @@ async fn read_request(client: &mut Stream, limit: Duration) -> Result<(Request, 
     }
 }
 
+/// How long a client waits for AWS to tell for the first time which HSMs a cluster has; and never
+/// longer than `header-timeout`, since the client has time-outs, too.
+pub const LONGEST_WAIT_FOR_AWS: Duration = Duration::from_secs(5);
+const SILENT_AWS: &str = "AWS has not answered";
 /// How long a client that has said something already may wait to hear that it may.
 const LONGEST_HOLD: Duration = Duration::from_millis(1);
 /// How many refused clients may take their time to read why.

@@ -5,9 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clusters::ClusterStatus;
+use crate::clusters::status::table as clusters;
 use crate::enclaves::EnclaveStatus;
 use crate::health::DestinationStatus;
-use crate::health::status::table;
+use crate::health::status::table as destinations;
 use crate::table::Table;
 use crate::tally::seconds_since_1970;
 
@@ -28,6 +30,9 @@ pub struct Status {
     pub rules: Vec<RuleStatus>,
     /// Which destinations are up, of those that are probed.
     pub destinations: Vec<DestinationStatus>,
+    /// The clusters that rules follow.
+    #[serde(default)]
+    pub clusters: Vec<ClusterStatus>,
     /// What enclaves tell of themselves.
     #[serde(default)]
     pub enclaves: Vec<EnclaveStatus>,
@@ -143,8 +148,9 @@ impl fmt::Display for Status {
             self.connections.max.to_string(),
         ]);
         write!(f, "\n{listeners}\n{rules}")?;
-        if let Some(destinations) = table(&self.destinations, now) {
-            write!(f, "\n{destinations}")?;
+        let told = [destinations(&self.destinations, now), clusters(&self.clusters, now)];
+        for table in told.into_iter().flatten() {
+            write!(f, "\n{table}")?;
         }
 
         let mut outcomes = Table::new(["connections", "outcome", "so far"]);

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
 use tunnel::destination::Destination;
 
 use crate::allowlist::RuleName;
@@ -74,6 +75,12 @@ impl Tally {
 #[must_use]
 pub fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// When that was, by the clock as it is now: it may have been set meanwhile.
+#[must_use]
+pub fn seconds_at(then: Instant) -> u64 {
+    seconds_since_1970().saturating_sub(then.elapsed().as_secs())
 }
 
 #[cfg(test)]

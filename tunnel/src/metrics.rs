@@ -128,6 +128,12 @@ catalogue! {
         "How long the last connect to a destination took that succeeded.";
     DESTINATION_ERROR_AGE, "outproxy_destination_last_error_age_seconds", Gauge, Seconds, Outproxy, [RULE, DESTINATION, CONNECT_ERROR],
         "How long ago a connect to a destination failed most recently.";
+    CLUSTER_QUESTIONS, "outproxy_cluster_questions_total", Counter, Count, Outproxy, [CLUSTER, RESULT],
+        "Times that AWS was asked for the HSMs of a cluster.";
+    CLUSTER_ADDRESSES, "outproxy_cluster_addresses", Gauge, Count, Outproxy, [CLUSTER, MEMBER_STATE],
+        "Addresses of a cluster's HSMs, as AWS told last.";
+    CLUSTER_LAST_ANSWER, "outproxy_cluster_last_answer_timestamp_seconds", Gauge, Seconds, Outproxy, [CLUSTER],
+        "When AWS has last told the HSMs of a cluster, in seconds since 1970.";
     DNS_SECONDS, "outproxy_dns_query_seconds", Histogram, Seconds, Outproxy, [],
         "Time until a name server answered, also that there is no such name or address.";
     DNS_FAILURES, "outproxy_dns_failures_total", Counter, Count, Outproxy, [DNS_FAILURE],
@@ -178,13 +184,17 @@ const CID: LabelKey = LabelKey {
          for a client of a `tcp:` or `unix:` listener",
     ),
 };
+const CLUSTER: LabelKey =
+    LabelKey { key: "cluster", values: Values::From("a `cloudhsm-cluster` of an `[[allow]]`") };
 const CONNECT_ERROR: LabelKey = LabelKey {
     key: "error",
     values: Values::Closed(&["local", "refused", "timed-out", "unreachable"]),
 };
 const DESTINATION: LabelKey = LabelKey {
     key: "destination",
-    values: Values::From("an address in `hosts` of the rule, and a port of it"),
+    values: Values::From(
+        "an address in `hosts` of the rule, or of its cluster's HSMs, and a port of the rule",
+    ),
 };
 const DIRECTION: LabelKey =
     LabelKey { key: "direction", values: Values::Closed(&["received", "sent"]) };
@@ -198,6 +208,8 @@ const ENCLAVE: LabelKey = LabelKey {
     ),
 };
 const HAZARD: LabelKey = LabelKey { key: "hazard", values: Values::Closed(&["vsock-data-loss"]) };
+const MEMBER_STATE: LabelKey =
+    LabelKey { key: "state", values: Values::Closed(&["allowed", "draining"]) };
 const OUTCOME: LabelKey = LabelKey { key: "outcome", values: Values::Closed(OUTCOMES) };
 const REASON: LabelKey = LabelKey { key: "reason", values: Values::Closed(REFUSAL_REASONS) };
 const RESULT: LabelKey = LabelKey { key: "result", values: Values::Closed(&["failed", "ok"]) };
@@ -249,6 +261,8 @@ pub const REFUSAL_REASONS: &[&str] = &[
     "dns-timed-out",
     "enclave-limit",
     "host-not-allowed",
+    "hsm-draining",
+    "hsms-unknown",
     "limit",
     "local-error",
     "malformed",

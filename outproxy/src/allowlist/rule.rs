@@ -1,6 +1,6 @@
 //! One rule of the allowlist, and the connections that it counts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +12,7 @@ use tunnel::label::Label;
 use tunnel::limits::MaxConnections;
 
 use super::pattern::HostPattern;
+use crate::clusters::{Cluster, Members};
 use crate::meters::Meters;
 
 /// The name of a rule, in logs and metrics.
@@ -22,7 +23,8 @@ pub type RuleName = Label;
 pub struct Rule {
     /// The name in logs and metrics.
     pub name: RuleName,
-    /// Any of these hosts, in the order of the file.
+    /// Any of these hosts, in the order of the file. Of a rule that follows a cluster: the addresses
+    /// of its HSMs, as far as they are known.
     pub hosts: Box<[HostPattern]>,
     /// Any of these ports, in ascending order, each once.
     pub ports: Box<[Port]>,
@@ -33,6 +35,12 @@ pub struct Rule {
     /// Whether its addresses are probed, on each of its ports. `None`: on that of CloudHSM's which
     /// tells whether the HSM is there, [`PROBED_PORT`], if it is one of them.
     pub probe: Option<bool>,
+    /// The cluster whose HSMs are its hosts.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Addresses of that cluster's HSMs that are going.
+    draining: Box<[IpAddr]>,
+    /// Whether it is not known yet which HSMs that cluster has.
+    is_pending: bool,
     /// How many connections are open, shared with the rules of this name before and after a
     /// reload.
     open: Arc<AtomicUsize>,
@@ -62,6 +70,9 @@ impl Rule {
             }),
             max_connections,
             probe: None,
+            cluster: None,
+            draining: Box::default(),
+            is_pending: false,
             open: Arc::default(),
             meters: OnceLock::new(),
         }
@@ -71,6 +82,20 @@ impl Rule {
     #[must_use]
     pub fn with_probes(self, probe: Option<bool>) -> Self {
         Self { probe, ..self }
+    }
+
+    /// Has the HSMs of a cluster for its hosts, of which none is known yet.
+    #[must_use]
+    pub fn following(self, cluster: Arc<Cluster>) -> Self {
+        Self { hosts: Box::default(), cluster: Some(cluster), is_pending: true, ..self }
+    }
+
+    /// Its cluster has these HSMs; nothing, if nobody knows them yet.
+    pub(super) fn set_members(&mut self, members: Option<Members>) {
+        self.is_pending = members.is_none();
+        let Members { allowed, draining } = members.unwrap_or_default();
+        self.hosts = allowed.into_iter().map(HostPattern::Address).collect();
+        self.draining = draining.into_iter().collect();
     }
 
     pub(super) fn count_with(&mut self, old: &Self) {
@@ -109,10 +134,12 @@ impl Rule {
         self.meters.get_or_init(|| Meters::of(&self.name))
     }
 
-    /// Whether the rule has this host and this port, for whatever client.
+    /// Whether the rule has this host and this port, for whatever client, or may have them once the
+    /// HSMs of its cluster are known.
     #[must_use]
-    pub fn lists(&self, destination: &Destination) -> bool {
-        self.lists_host(&destination.host) && self.lists_port(destination.port)
+    pub fn may_list(&self, destination: &Destination) -> bool {
+        let may_be_hsm = self.cluster.is_some() && matches!(destination.host, Host::Ip(_));
+        (may_be_hsm || self.lists_host(&destination.host)) && self.lists_port(destination.port)
     }
 
     /// Whether a connection that this rule matches is matched by `earlier` already, so that this
@@ -126,9 +153,13 @@ impl Rule {
             (None, Some(_)) | (Some(_), None) => false,
         };
         let covers_host = |host| earlier.hosts.iter().any(|pattern| pattern.covers(host));
-        cids_covered
-            && self.ports.iter().all(|port| earlier.lists_port(*port))
-            && self.hosts.iter().all(covers_host)
+        // Which hosts those of a cluster are is not known when files are read.
+        let hosts_covered = match (&earlier.cluster, &self.cluster) {
+            (None, None) => self.hosts.iter().all(covers_host),
+            (Some(earlier), Some(cluster)) => earlier.id == cluster.id,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        cids_covered && self.ports.iter().all(|port| earlier.lists_port(*port)) && hosts_covered
     }
 
     /// The destinations that are probed. Blocks and names are not.
@@ -145,6 +176,16 @@ impl Rule {
 
     pub(super) fn lists_host(&self, host: &Host) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// Whether it may have this host once the HSMs of its cluster are known.
+    pub(super) fn awaits(&self, host: &Host) -> bool {
+        self.is_pending && matches!(host, Host::Ip(_))
+    }
+
+    /// Whether the host is an HSM of its cluster that is going.
+    pub(super) fn drains(&self, host: &Host) -> bool {
+        matches!(host, Host::Ip(ip) if self.draining.contains(ip))
     }
 
     pub(super) fn lists_port(&self, port: Port) -> bool {

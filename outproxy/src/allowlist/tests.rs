@@ -32,6 +32,40 @@ fn find(allowlist: &Allowlist, peer: Option<u32>, text: &str) -> String {
 }
 
 #[test]
+fn who_depends_on_a_cluster_waits_for_it_and_nobody_else() {
+    let following = rule("hsm", &[], &[2223], Some(&[16]), None).following(Arc::new(Cluster {
+        id: "cluster-teeultuftgy".parse().unwrap(),
+        region: "eu-west-1".parse().unwrap(),
+        endpoint: None,
+        interval: std::time::Duration::from_secs(60),
+    }));
+    let later = rule("later", &["10.0.12.0/24"], &[2223], None, None);
+    let mut allowlist = Allowlist::new(vec![following, later]);
+    for (peer, to, expected) in [
+        (Some(16), "10.0.10.103:2223", true),
+        (Some(17), "10.0.10.103:2223", false),
+        (None, "10.0.10.103:2223", false),
+        (Some(16), "10.0.10.103:22", false),
+        (Some(16), "hsm.example:2223", false),
+        // Another rule allows it.
+        (Some(16), "10.0.12.9:2223", false),
+    ] {
+        let awaited = allowlist.awaits(peer.map(Cid::new), &destination(to));
+        assert_eq!(awaited.is_some(), expected, "{peer:?} {to}");
+    }
+    allowlist.set_members(|_| {
+        let [allowed, draining] = ["10.0.12.9", "10.0.10.103"].map(|ip| ip.parse().unwrap());
+        Some(Members { allowed: [allowed].into(), draining: [draining].into() })
+    });
+    assert_eq!(find(&allowlist, Some(16), "10.0.12.9:2223"), "hsm");
+    assert_eq!(find(&allowlist, Some(17), "10.0.12.9:2223"), "later");
+    let going = destination("10.0.10.103:2223");
+    assert_eq!(allowlist.awaits(Some(Cid::new(16)), &going), None);
+    assert!(allowlist.keeps(Some(Cid::new(16)), &going));
+    assert!(!allowlist.keeps(Some(Cid::new(17)), &going));
+}
+
+#[test]
 fn patterns_are_parsed_and_printed() {
     for text in
         ["10.0.10.103", "10.0.12.0/24", "fd00::/8", "a.example", "*.example.com", "*.internal"]
@@ -335,6 +369,7 @@ proptest! {
                 let with_host: Vec<_> = rules.iter().filter(host_matches).collect();
                 let with_port = with_host.iter().any(|written| written.ports.contains(&port));
                 let reason_holds = match refusal {
+                    Refusal::Draining { .. } => false,
                     Refusal::Host(_) => with_host.is_empty(),
                     Refusal::Port { .. } => !with_host.is_empty() && !with_port,
                     Refusal::Peer { .. } => with_port,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -13,7 +15,9 @@ use tunnel::host::Clamped;
 use tunnel::limits::{Limits, MaxConnections};
 use tunnel::log::LogConfig;
 
+use super::following::{FollowingFile, Interval};
 use crate::allowlist::{HostPattern, Rule, RuleName};
+use crate::clusters::{ClusterId, EndpointUrl, Region};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -41,8 +45,12 @@ pub(super) struct ListenFile {
 #[serde(deny_unknown_fields, expecting = "a table `[[allow]]`", rename_all = "kebab-case")]
 pub(super) struct AllowFile {
     name: Spanned<RuleName>,
-    hosts: List<HostPattern>,
-    ports: List<Port>,
+    hosts: Option<List<HostPattern>>,
+    ports: Option<List<Port>>,
+    cloudhsm_cluster: Option<Spanned<ClusterId>>,
+    region: Option<Spanned<Region>>,
+    poll_interval: Option<Spanned<Interval>>,
+    endpoint_url: Option<Spanned<EndpointUrl>>,
     cids: Option<List<Cid>>,
     max_connections: Option<MaxConnections>,
     probe: Option<Spanned<bool>>,
@@ -51,13 +59,38 @@ pub(super) struct AllowFile {
 impl AllowFile {
     /// The rule, which stands where its name stands.
     pub(super) fn into_rule(self, mistakes: &mut Mistakes) -> Spanned<Rule> {
+        let at = self.name.span();
+        let following = FollowingFile {
+            cluster: self.cloudhsm_cluster,
+            region: self.region,
+            interval: self.poll_interval,
+            endpoint: self.endpoint_url,
+        };
+        let follows = following.cluster.is_some();
+        match &self.hosts {
+            Some(hosts) if follows => mistakes.add(hosts.span(), HOSTS_BESIDE_CLUSTER),
+            None if !follows => mistakes.add(at.clone(), "missing key `hosts`"),
+            _ => {}
+        }
+        let ports = match self.ports {
+            Some(ports) => ports.into_values(mistakes),
+            None if follows => HSM_PORTS.filter_map(|port| Port::try_from(port).ok()).collect(),
+            None => {
+                mistakes.add(at.clone(), "missing key `ports`");
+                Vec::new()
+            }
+        };
         let rule = Rule::new(
             self.name.get_ref().clone(),
-            self.hosts.into_values(mistakes),
-            self.ports.into_values(mistakes),
+            self.hosts.map(|hosts| hosts.into_values(mistakes)).unwrap_or_default(),
+            ports,
             self.cids.map(|cids| cids.into_values(mistakes)),
             self.max_connections,
         );
+        let rule = match following.into_cluster(&at, mistakes) {
+            Some(cluster) => rule.following(Arc::new(cluster)),
+            None => rule,
+        };
         let rule = rule.with_probes(self.probe.as_ref().map(|probe| *probe.get_ref()));
         let is_unfit = |host: &HostPattern| !matches!(host, HostPattern::Address(_));
         if let Some(probe) = self.probe
@@ -67,7 +100,7 @@ impl AllowFile {
         {
             mistakes.add(probe.span(), NOTHING_TO_PROBE);
         }
-        Spanned::new(self.name.span(), rule)
+        Spanned::new(at, rule)
     }
 }
 
@@ -114,8 +147,14 @@ impl From<Nameserver> for SocketAddr {
 )]
 pub(super) struct NameserverError(Clamped);
 
+const HOSTS_BESIDE_CLUSTER: &str = "the hosts of a rule with `cloudhsm-cluster` are its HSMs; \
+     remove `hosts`, or write another rule";
+
 const NOTHING_TO_PROBE: &str = "`hosts` has no address, and blocks and names are not probed; \
      write the addresses into `hosts`, or remove `probe`";
+
+/// Where HSMs listen.
+const HSM_PORTS: RangeInclusive<i64> = 2223..=2225;
 
 /// RFC 1035 section 4.2.
 const DNS_PORT: u16 = 53;

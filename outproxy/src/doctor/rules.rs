@@ -53,6 +53,9 @@ impl<'a> Prober<'a> {
     pub(super) async fn examine(&self, rule: &Rule) -> Vec<Finding<Details>> {
         // Any of its clients will do: which one matters only to rules that list reserved addresses.
         let client = rule.cids.as_ref().and_then(|cids| cids.first().copied());
+        if let Some(cluster) = &rule.cluster {
+            return self.cluster(client, cluster, &rule.ports).await;
+        }
         let hosts = rule.hosts.iter().map(async |pattern| match pattern {
             HostPattern::Address(ip) => self.address(client, *ip, &rule.ports).await,
             HostPattern::Name(name) => self.name(client, name, &rule.ports).await,
@@ -64,7 +67,7 @@ impl<'a> Prober<'a> {
         join_all(hosts).await.into_iter().flatten().collect()
     }
 
-    async fn address(
+    pub(super) async fn address(
         &self,
         client: Option<Cid>,
         ip: IpAddr,

@@ -1,12 +1,11 @@
 //! What is told of destinations: as JSON, and for people.
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::{Entry, Health, State};
 use crate::status::{age, or_dash};
 use crate::table::Table;
-use crate::tally::seconds_since_1970;
+use crate::tally::seconds_at;
 
 /// A destination that is probed. Times are in seconds since 1970 (UTC).
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,7 +24,7 @@ pub struct DestinationStatus {
     pub last_error: Option<FailureStatus>,
 }
 
-/// A connect that failed.
+/// Something that failed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct FailureStatus {
     /// What happened.
@@ -58,11 +57,6 @@ impl From<&Entry> for DestinationStatus {
             }),
         }
     }
-}
-
-/// When that was, by the clock as it is now: it may have been set meanwhile.
-fn seconds_at(then: Instant) -> u64 {
-    seconds_since_1970().saturating_sub(then.elapsed().as_secs())
 }
 
 /// For people.

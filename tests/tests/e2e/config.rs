@@ -57,6 +57,11 @@ fn every_mistake_of_outproxy_is_shown_with_its_line(world: &World) {
         ("hosts = ['10.0.10.103']", "hosts = ['2130706433']", "2130706433"),
         ("hosts = ['10.0.10.103']", "hosts = ['0177.0.0.1']", "0177.0.0.1"),
         ("hosts = ['10.0.10.103']", "hosts = ['10.0.10.103/24']", "10.0.10.0/24"),
+        (
+            "hosts = ['10.0.10.103']",
+            "cloudhsm-cluster = 'cluster-teeultuftgy'\nregion = 'eu-west-1'",
+            "built without the feature cloudhsm",
+        ),
     ];
     for (good, bad, message) in cases {
         refused(world, "outproxy", OUTPROXY, good, bad, message);
