@@ -119,6 +119,18 @@ fn a_quote_without_an_end_is_a_mistake() {
     }
 }
 
+#[test]
+fn values_that_grow_and_grow_take_no_memory() {
+    let doubled = "A=$A$A\n".repeat(100);
+    let (commands, _) = read(&format!("A=0123456789\n{doubled}echo $A $A $A\n"));
+    let all: usize = commands[0].words.iter().map(|word| word.text.len()).sum();
+    assert!(all < 100, "{all}");
+    assert!(commands[0].words[1].unknown.is_some());
+    let (commands, _) = read(&format!("A={}\necho {}\n", "x".repeat(1000), "$A ".repeat(100_000)));
+    let all: usize = commands[0].words.iter().map(|word| word.text.len()).sum();
+    assert!(all < 2 << 20, "{all}");
+}
+
 proptest! {
     #[test]
     fn any_text_has_an_end(text in "(\\PC|[ \n\\\\'\"$`(){}|&;<>#=]|<<E|\nE\n|sh -c ){0,40}") {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::config::MAX_FILE_BYTES;
+
 /// Variables, as far as a script assigns to them what can be known; and those of the environment
 /// where it does not.
 #[derive(Debug)]
@@ -9,6 +11,9 @@ pub struct Variables {
     assigned: HashMap<String, Option<String>>,
     environment: fn(&str) -> Option<String>,
     borrowed: BTreeMap<String, String>,
+    /// How many bytes of values may still be used: a value may be made of others, which doubles it
+    /// with each line.
+    left: usize,
 }
 
 impl Variables {
@@ -16,7 +21,8 @@ impl Variables {
     /// value it computes.
     #[must_use]
     pub fn new(environment: fn(&str) -> Option<String>) -> Self {
-        Self { assigned: HashMap::new(), environment, borrowed: BTreeMap::new() }
+        let (assigned, borrowed) = (HashMap::new(), BTreeMap::new());
+        Self { assigned, environment, borrowed, left: MAX_FILE_BYTES }
     }
 
     /// What came from the environment: names and values.
@@ -24,11 +30,14 @@ impl Variables {
         self.borrowed.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// The value, if it is known, and not more than a script that somebody wrote would use.
     pub(super) fn get(&mut self, name: &str) -> Option<String> {
         if let Some(Some(value)) = self.assigned.get(name) {
+            self.left = self.left.checked_sub(value.len())?;
             return Some(value.clone());
         }
         let value = (self.environment)(name)?;
+        self.left = self.left.checked_sub(value.len())?;
         self.borrowed.insert(name.to_owned(), value.clone());
         Some(value)
     }
