@@ -3,6 +3,7 @@
 pub(crate) mod faults;
 pub(crate) mod hostile;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
@@ -24,6 +25,7 @@ crate::scenarios![
     the_last_words_of_an_application_arrive,
     all_that_is_told_is_shown_and_nothing_else,
     what_an_application_writes_is_its_own_unless_it_is_asked_for,
+    what_an_application_writes_comes_out_of_inproxy_as_it_is,
     who_follows_sees_what_comes,
     the_journal_has_the_cid_as_a_field,
     a_client_that_is_no_enclave_tells_nothing,
@@ -133,6 +135,30 @@ fn what_an_application_writes_is_its_own_unless_it_is_asked_for(world: &World) {
     let mut inproxy = run_inproxy(&world.enclave, world.directory(), &config, &["true"]);
     assert_eq!(inproxy.wait().code(), Some(0));
     assert_eq!(host.lines(&[]).len(), before);
+}
+
+/// The host gets lines of text; our own standard output and error get all bytes, as they are.
+fn what_an_application_writes_comes_out_of_inproxy_as_it_is(world: &World) {
+    let host = Host::start(world);
+    let directory = world.directory();
+    // More than pipes hold, every byte, lines without end, and no end of a line at the end.
+    let stdout: Vec<_> = (0..=u8::MAX).cycle().take(300_001).collect();
+    let stderr: Vec<_> = stdout.iter().rev().map(|byte| byte ^ 0xaa).collect();
+    for (name, bytes) in [("stdout", &stdout), ("stderr", &stderr)] {
+        fs::write(directory.join(name), bytes).unwrap();
+    }
+    let config = world.inproxy_config("").replace("format = 'json'", "level = 'error'");
+    let path = directory.join("inproxy.toml");
+    fs::write(&path, config + "[telemetry]\napplication-output = true\n").unwrap();
+    let mut command = Command::new(binary("inproxy"));
+    command.arg("--config").arg(path).current_dir(directory).args(["--", "sh", "-c"]);
+    command.arg("cat stderr >&2 & cat stdout; wait; echo whole lines, too; echo >&2; exit 3");
+    let output = world.enclave.run(|| command.output().unwrap());
+    assert_eq!(output.status.code(), Some(3));
+    // Not by `assert_eq`, which would show all of it.
+    assert!(output.stdout == [&stdout[..], b"whole lines, too\n"].concat(), "standard output");
+    assert!(output.stderr == [&stderr[..], b"\n"].concat(), "standard error");
+    host.line("the last line", |line| line.text.ends_with("whole lines, too"));
 }
 
 fn who_follows_sees_what_comes(world: &World) {
