@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use tunnel::cidr::Cidr;
+use tunnel::config::ConfigError;
 use tunnel::destination::Port;
 use tunnel::endpoint::Endpoint;
 use tunnel::host::{DnsName, Host};
@@ -35,7 +36,19 @@ pub fn import(paths: &[PathBuf]) -> Result<String, ImportError> {
             Err(error) => errors.push(error),
         }
     }
-    let mut variables = Variables::new(environment);
+    convert(sources, errors, Variables::new(environment))
+}
+
+/// As [`import`], of files that were read already; `errors` is why others were not.
+///
+/// # Errors
+///
+/// These, and all that is wrong in the files.
+pub fn convert(
+    mut sources: Vec<Source>,
+    mut errors: Vec<ConfigError>,
+    mut variables: Variables,
+) -> Result<String, ImportError> {
     let mut found = Found::default();
     for (file, source) in sources.iter_mut().enumerate() {
         let all = 0..source.text.len();

@@ -7,6 +7,7 @@ mod yaml;
 
 use std::path::PathBuf;
 
+use tunnel::config::ConfigError;
 use tunnel::destination::{Destination, Port};
 use tunnel::endpoint::VsockPort;
 use tunnel::host::Host;
@@ -26,16 +27,30 @@ pub fn import(paths: &[PathBuf]) -> Result<String, ImportError> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         match Source::read(path) {
-            Ok(source) => sources.push((Kind::of(&source), source)),
+            Ok(source) => sources.push(source),
             Err(error) => errors.push(error),
         }
     }
+    convert(sources, errors, Variables::new(environment))
+}
+
+/// As [`import`], of files that were read already; `errors` is why others were not.
+///
+/// # Errors
+///
+/// These, and all that is wrong in the files.
+pub fn convert(
+    sources: Vec<Source>,
+    mut errors: Vec<ConfigError>,
+    mut variables: Variables,
+) -> Result<String, ImportError> {
+    let with_kind = |source| (Kind::of(&source), source);
+    let mut sources: Vec<_> = sources.into_iter().map(with_kind).collect();
     let mut found = Found::default();
     // What a listener may lead to is known once all allowlists are read.
     for (_, source) in sources.iter_mut().filter(|(kind, _)| *kind == Kind::Yaml) {
         found.entries.get_or_insert_default().extend(yaml::read(source));
     }
-    let mut variables = Variables::new(environment);
     for (kind, source) in sources.iter_mut().filter(|(kind, _)| *kind != Kind::Yaml) {
         for part in kind.scripts(&source.text) {
             listeners::read(source, part, &mut variables, &mut found);

@@ -8,6 +8,7 @@
 //! also where outproxy was killed.
 
 mod printable;
+mod reader;
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::printable::{printable, printable_beginning};
+pub use self::reader::{Malformed, RecordReader};
 
 use crate::queues::Item;
 

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::task::ready;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::head::RECORDS_GRANT;
-use tunnel::records::{Application, Level, MAX_RECORD, Record, RecordError};
+use tunnel::records::{Application, Level, Malformed, Record, RecordReader};
 use tunnel::stream::Stream;
 
 use super::enclave::{Connected, Enclave};
@@ -79,17 +78,19 @@ pub async fn serve(mut connection: Connection, mut stream: Stream, rest: Buffer,
 
 impl Connection {
     async fn hear(&self, stream: &mut Stream, rest: Buffer) -> Ended {
-        let mut line = PartialLine::default();
+        let mut reader = RecordReader::default();
         let mut pace = Pace::new();
         let mut chunk = rest;
         loop {
-            let records = match line.records(chunk.filled()) {
-                Ok(records) => records,
-                Err(error) => return Ended::Malformed(error),
-            };
+            let mut records = Vec::new();
+            let read_all = reader.read(chunk.filled(), &mut records);
             pace.spend(chunk.filled().len(), records.len());
             drop(chunk);
-            if let Some(number) = self.take(records) {
+            let confirmed = self.take(records);
+            if let Err(error) = read_all {
+                return Ended::Malformed(error);
+            }
+            if let Some(number) = confirmed {
                 let answer = format!("{number}\n");
                 if let Err(error) = stream.write_all(answer.as_bytes()).await {
                     return Ended::Failed(error);
@@ -170,40 +171,6 @@ impl Ended {
             (Self::Failed(error), _) => (Level::Warn, format!("disconnected: {error}")),
             (Self::Malformed(error), _) => (Level::Warn, format!("disconnected: {error}")),
         }
-    }
-}
-
-/// What no inproxy tells.
-#[derive(Debug, Error)]
-enum Malformed {
-    #[error("a record is longer than {MAX_RECORD} bytes")]
-    TooLong,
-    #[error(transparent)]
-    Strange(#[from] RecordError),
-}
-
-/// The beginning of a record whose end has not come yet.
-#[derive(Debug, Default)]
-struct PartialLine(Vec<u8>);
-
-impl PartialLine {
-    /// The records that end in `bytes`, but for those that only a later version knows.
-    fn records(&mut self, bytes: &[u8]) -> Result<Vec<Record>, Malformed> {
-        let mut records = Vec::new();
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.0.len() + piece.len() > MAX_RECORD {
-                return Err(Malformed::TooLong);
-            }
-            if !piece.ends_with(b"\n") {
-                self.0.extend(piece);
-            } else if self.0.is_empty() {
-                records.extend(Record::parse(piece)?);
-            } else {
-                self.0.extend(piece);
-                records.extend(Record::parse(&std::mem::take(&mut self.0))?);
-            }
-        }
-        Ok(records)
     }
 }
 

@@ -141,9 +141,9 @@ impl Enclave {
         self.last_line
     }
 
-    /// Adds what outproxy itself has to say.
+    /// Adds what outproxy itself has to say, perhaps of what it was told.
     pub(super) fn note(&mut self, order: &mut u64, level: Level, text: &str) {
-        self.push(order, now(), OUTPROXY, level, text.into(), 0);
+        self.push(order, now(), OUTPROXY, level, shown(text), 0);
     }
 
     fn push(

@@ -37,7 +37,7 @@ fn config<Config: Debug + FromStr<Err = Report>>(data: &[u8]) {
     }
 }
 
-fn judge(text: &str, report: &Report) {
+pub(super) fn judge(text: &str, report: &Report) {
     let shown = report.to_string();
     assert_lines(&shown, Report::SHOWN * (MAX_PLACE + MAX_MESSAGE) + 40);
     assert!((1..=Report::SHOWN).contains(&report.iter().count()), "{shown}");
