@@ -1,5 +1,5 @@
-//! The alerts and the dashboard ask for what there is, and are whole. What promtool finds out is in
-//! `make monitoring`.
+//! The alerts and the dashboard ask for what there is, and are whole. What promtool finds out, and
+//! whether the dashboard is as Grafana's schema says, is in `make monitoring`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
