@@ -67,8 +67,9 @@ fn what_is_left_behind_holds_nobody_up(world: &World) {
 /// can, the tunnels carry, and memory stays.
 fn an_application_that_floods_waits_for_nobody(world: &World) {
     let host = Host::start(world);
+    // Where `yes` is killed in the middle of a line, the last words would stand behind that.
     let script = format!(
-        "read -r go; yes '{}' & read -r go; kill $!; echo last words; read -r go",
+        "read -r go; yes '{}' & read -r go; kill $!; wait $!; echo; echo last words; read -r go",
         "x".repeat(99)
     );
     let mut inproxy = run(world, &["sh", "-c", &script]);
