@@ -9,7 +9,7 @@ use protocol::answer::Code;
 use protocol::key::KeyKind;
 
 use crate::hsm::{create, delete, key, random, send};
-use crate::lab::{Lab, PIN};
+use crate::lab::{Lab, PIN, until};
 use crate::source::Source;
 use crate::tests;
 
@@ -106,13 +106,6 @@ async fn a_thousand_requests_make_one_key() {
     };
     let made: usize = join_all((0..50).map(|_| client())).await.into_iter().sum();
     assert_eq!((made, lab.keys("key")), (1, 1));
-}
-
-/// Waits until something is so.
-async fn until(so: impl Fn() -> bool) {
-    while !so() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Does nothing and says so; does it and denies it; says nothing any more.

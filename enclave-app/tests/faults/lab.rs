@@ -144,6 +144,14 @@ impl Lab {
     }
 }
 
+/// Waits until something is so. What is asked about is in the files and the state of other
+/// processes, which tell nobody when they change: so it is looked at again and again.
+pub(crate) async fn until(so: impl Fn() -> bool) {
+    while !so() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The shim, compiled once.
 fn shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();

@@ -10,7 +10,7 @@ use protocol::answer::{Code, Failure};
 use tokio::time::sleep;
 
 use crate::hsm::{random, send};
-use crate::lab::{Lab, PIN};
+use crate::lab::{Lab, PIN, until};
 use crate::source::Source;
 use crate::tests;
 
@@ -59,9 +59,11 @@ async fn a_new_version_ends_the_latch() {
         let begun = Instant::now();
         assert_eq!(send(&hsm, &pins, random()).await.unwrap_err(), latched);
         assert!(begun.elapsed() < Duration::from_millis(500));
+        // The pace of the requests, of which none may cause anything.
         sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(pins.times_asked_anew(), asked);
+    // Ten seconds are what enclave-app promises; nothing happens when they are over.
     sleep(Duration::from_secs(10).saturating_sub(since.elapsed())).await;
     send(&hsm, &pins, random()).await.unwrap();
     assert_eq!((lab.count("C_Login"), pins.times_asked_anew()), (3, asked + 1));
@@ -110,9 +112,7 @@ async fn a_failed_start_is_not_repeated_without_a_request() {
     let first = send(&hsm, &pins, random());
     // The others bring a password, too, while the first is not yet tried.
     let others = async {
-        while lab.count("C_Initialize") == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(|| lab.count("C_Initialize") > 0).await;
         at_once(&hsm, &pins).await
     };
     join(first, others).await.0.unwrap_err();

@@ -15,7 +15,7 @@ use protocol::key::KeyKind;
 use tokio::time::{sleep, timeout};
 
 use crate::hsm::{create, random, send};
-use crate::lab::{Lab, PIN};
+use crate::lab::{Lab, PIN, until};
 use crate::source::Source;
 use crate::tests;
 
@@ -115,11 +115,7 @@ async fn service_is_back_after_a_kill_without_a_request() {
     let (hsm, pins) = (lab.hsm(), Source::new(&[("1", PIN)]));
     send(&hsm, &pins, random()).await.unwrap();
     signal(&lab, Signal::SIGKILL);
-    let back = async {
-        while lab.count("C_Login") < 2 || !matches!(hsm.describe(), HsmDescription::Ready(_)) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
+    let back = until(|| lab.count("C_Login") >= 2 && is_ready(&hsm));
     timeout(Duration::from_secs(1), back).await.expect("it is back by itself");
 }
 
@@ -130,14 +126,10 @@ async fn service_is_back_within_five_seconds_of_a_black_hole() {
     lab.inject("C_Initialize hang");
     signal(&lab, Signal::SIGKILL);
     // One start has been given up, and the next has begun.
-    while lab.count("C_Initialize") < 3 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(|| lab.count("C_Initialize") >= 3).await;
     lab.heal();
     let begun = Instant::now();
-    while !matches!(hsm.describe(), HsmDescription::Ready(_)) {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(|| is_ready(&hsm)).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
@@ -161,6 +153,7 @@ async fn service_is_back_within_a_second_of_a_kill_under_load() {
     };
     let killer = async {
         for _ in 0..10 {
+            // At any time, whatever is going on.
             sleep(Duration::from_millis(fastrand::u64(100..600))).await;
             if let Some(worker) = lab.worker() {
                 // It may be gone by itself meanwhile.
@@ -188,9 +181,7 @@ async fn a_shutdown_finalizes_the_module() {
     send(&hsm, &pins, random()).await.unwrap();
     lab.inject("C_GenerateRandom slow:200 1");
     let (last, ()) = join(send(&hsm, &pins, random()), async {
-        while lab.count("C_GenerateRandom") < 2 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(|| lab.count("C_GenerateRandom") >= 2).await;
         hsm.shutdown().await;
     })
     .await;
@@ -232,6 +223,10 @@ async fn the_worker_does_not_see_aws_credentials() {
     let has = |environment: &[u8]| environment.split(|b| *b == 0).any(|v| v.starts_with(b"AWS_"));
     assert!(has(&environment("self")), "this process has one, see main()");
     assert!(!has(&environment(&lab.worker().unwrap().to_string())));
+}
+
+fn is_ready(hsm: &Hsm) -> bool {
+    matches!(hsm.describe(), HsmDescription::Ready(_))
 }
 
 fn signal(lab: &Lab, signal: Signal) {

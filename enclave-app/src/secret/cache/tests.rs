@@ -33,6 +33,7 @@ impl Service {
         let name = SecretName { id: id.to_owned(), region: "ap-southeast-1".to_owned() };
         let fetch = async {
             self.fetches.fetch_add(1, Ordering::Relaxed);
+            // What a fetch takes; the clock is paused.
             tokio::time::sleep(Duration::from_secs(1)).await;
             let pin = Pin::new(Zeroizing::new("user:password".to_owned()));
             answer.map(|version| Secret { id: id.to_owned(), version: version.to_owned(), pin })
