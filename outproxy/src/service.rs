@@ -1,5 +1,7 @@
 //! One connection, from its request to its last byte.
 
+mod clusters;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -245,38 +247,6 @@ impl Service {
         Ok(Open::Tunnel(upstream, way, opened))
     }
 
-    /// Waits until AWS has told the HSMs on which it depends whether there is a rule for this
-    /// connection.
-    async fn await_clusters(
-        &self,
-        cid: Option<Cid>,
-        destination: &Destination,
-    ) -> Result<(), Refusal> {
-        let awaited = || {
-            let policy = self.policy.load();
-            policy.allowlist.awaits(cid, destination).map(|cluster| cluster.id.clone())
-        };
-        let Some(cluster) = awaited() else { return Ok(()) };
-        let policy = self.policy();
-        let limit = policy.limits.header_timeout.min(LONGEST_WAIT_FOR_AWS);
-        drop(policy);
-        let known = async {
-            loop {
-                // Made before the policy is looked at, so that no change is missed.
-                let changed = self.changed.notified();
-                if awaited().is_none() {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        timeout(limit, known).await.map_err(|_| {
-            let fault = self.policy.load().clusters.last_fault(&cluster);
-            let reason = fault.map_or_else(|| SILENT_AWS.into(), |fault| fault.reason);
-            Refusal::HsmsUnknown { cluster, reason }
-        })
-    }
-
     /// Refuses those who are no enclave: a process of this machine reaches its vsock ports too.
     fn check_peer(&self, peer: Peer, policy: &Policy) -> Result<(), Refusal> {
         let reserved = [Cid::HYPERVISOR, Cid::LOCAL, Cid::HOST];
@@ -394,10 +364,6 @@ async fn read_request(client: &mut Stream, limit: Duration) -> Result<(Request, 
     }
 }
 
-/// How long a client waits for AWS to tell for the first time which HSMs a cluster has; and never
-/// longer than `header-timeout`, since the client has time-outs, too.
-pub const LONGEST_WAIT_FOR_AWS: Duration = Duration::from_secs(5);
-const SILENT_AWS: &str = "AWS has not answered";
 /// How long a client that has said something already may wait to hear that it may.
 const LONGEST_HOLD: Duration = Duration::from_millis(1);
 /// How many refused clients may take their time to read why.
