@@ -15,7 +15,7 @@ use crate::address::is_prohibited_block;
 use crate::clusters::{Cluster, Members};
 
 pub use self::pattern::{HostPattern, PatternError};
-pub use self::rule::{LimitReached, PROBED_PORT, Permit, Rule, RuleName};
+pub use self::rule::{HSM_PORTS, LimitReached, PROBED_PORT, Permit, Rule, RuleName};
 
 /// The rules, in the order of the file. What none of them lists is refused.
 #[derive(Clone, Debug, Default)]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use tunnel::cidr::Cidr;
 use tunnel::destination::Port;
@@ -165,8 +166,11 @@ fn names_of(found: &Found, is_meant: impl Fn(IpAddr) -> bool) -> impl Iterator<I
 }
 
 /// CloudHSM's.
+pub(super) const HSM_PORTS: RangeInclusive<u16> = 2223..=2225;
+
+/// Whether it is one of [`HSM_PORTS`].
 pub(super) fn is_hsm(port: Port) -> bool {
-    (2223..=2225).contains(&port.get())
+    HSM_PORTS.contains(&port.get())
 }
 
 /// The networks of these addresses, as they are made by default, for what is better than single

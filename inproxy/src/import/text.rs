@@ -11,7 +11,7 @@ use tunnel::import::script::Variables;
 use tunnel::import::source::Note;
 
 use super::Found;
-use super::forwards::{Forward, Local, is_hsm, subnet};
+use super::forwards::{Forward, HSM_PORTS, Local, is_hsm, subnet};
 use crate::config::DEFAULT_OUTPROXY;
 
 pub(super) fn render(
@@ -152,7 +152,7 @@ fn grouped(forwards: &[Forward]) -> BTreeMap<(String, String), BTreeSet<u16>> {
         let hsms: Vec<_> = hsms.iter().map(|subnet| format!("\"{subnet}\"")).collect();
         let local =
             format!("addresses = [{}] # the subnets of the cluster; see to them", hsms.join(", "));
-        groups.insert(("hsm".into(), local), (2223..=2225).collect());
+        groups.insert(("hsm".into(), local), HSM_PORTS.collect());
     }
     groups
 }

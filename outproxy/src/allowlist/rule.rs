@@ -1,6 +1,7 @@
 //! One rule of the allowlist, and the connections that it counts.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -201,8 +202,9 @@ impl Rule {
     }
 }
 
-/// Where an HSM of CloudHSM's takes connections of clients. What 2224 and 2225 are for often does not
-/// listen.
+/// Where an HSM of CloudHSM's may listen.
+pub const HSM_PORTS: RangeInclusive<u16> = 2223..=2225;
+/// Where each of them takes connections of clients. What 2224 and 2225 are for often does not listen.
 pub const PROBED_PORT: u16 = 2223;
 
 /// One open connection of a rule, counted until this is dropped.

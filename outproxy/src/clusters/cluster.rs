@@ -37,14 +37,6 @@ impl Cluster {
 #[serde(try_from = "Cow<'_, str>")]
 pub struct ClusterId(Arc<str>);
 
-impl ClusterId {
-    /// As it is written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl FromStr for ClusterId {
     type Err = ClusterError;
 
@@ -64,14 +56,6 @@ impl FromStr for ClusterId {
 #[serde(try_from = "Cow<'_, str>")]
 pub struct Region(Box<str>);
 
-impl Region {
-    /// As it is written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl FromStr for Region {
     type Err = ClusterError;
 
@@ -90,18 +74,11 @@ impl FromStr for Region {
     }
 }
 
-/// Where the API is, if not where everybody finds it: `https://` and a host, perhaps with a port.
+/// Where the API is, if not where everybody finds it: `https://` and a host, perhaps with a port,
+/// and without a path.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "Cow<'_, str>")]
 pub struct EndpointUrl(Box<str>);
-
-impl EndpointUrl {
-    /// Without a path.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 impl FromStr for EndpointUrl {
     type Err = ClusterError;
@@ -147,6 +124,14 @@ pub enum ClusterError {
 
 macro_rules! text {
     ($($type:ident),+) => {$(
+        impl $type {
+            /// As it is written.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl TryFrom<Cow<'_, str>> for $type {
             type Error = ClusterError;
 

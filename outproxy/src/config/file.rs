@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -16,7 +15,7 @@ use tunnel::limits::{Limits, MaxConnections};
 use tunnel::log::LogConfig;
 
 use super::following::{FollowingFile, Interval};
-use crate::allowlist::{HostPattern, Rule, RuleName};
+use crate::allowlist::{HSM_PORTS, HostPattern, Rule, RuleName};
 use crate::clusters::{ClusterId, EndpointUrl, Region};
 
 #[derive(Debug, Deserialize)]
@@ -74,7 +73,9 @@ impl AllowFile {
         }
         let ports = match self.ports {
             Some(ports) => ports.into_values(mistakes),
-            None if follows => HSM_PORTS.filter_map(|port| Port::try_from(port).ok()).collect(),
+            None if follows => {
+                HSM_PORTS.filter_map(|port| Port::try_from(i64::from(port)).ok()).collect()
+            }
             None => {
                 mistakes.add(at.clone(), "missing key `ports`");
                 Vec::new()
@@ -152,9 +153,6 @@ const HOSTS_BESIDE_CLUSTER: &str = "the hosts of a rule with `cloudhsm-cluster` 
 
 const NOTHING_TO_PROBE: &str = "`hosts` has no address, and blocks and names are not probed; \
      write the addresses into `hosts`, or remove `probe`";
-
-/// Where HSMs listen.
-const HSM_PORTS: RangeInclusive<i64> = 2223..=2225;
 
 /// RFC 1035 section 4.2.
 const DNS_PORT: u16 = 53;

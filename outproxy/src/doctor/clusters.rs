@@ -1,5 +1,6 @@
 //! Every HSM of a cluster, as AWS lists them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
@@ -95,7 +96,7 @@ fn failure(cluster: &Cluster, fault: &Fault) -> Finding {
     Finding::failed(cluster.id.as_str(), problem, fault.to_string(), advice)
 }
 
-fn list(addresses: &std::collections::BTreeSet<IpAddr>) -> String {
+fn list(addresses: &BTreeSet<IpAddr>) -> String {
     if addresses.is_empty() {
         return "no HSM".into();
     }

@@ -8,6 +8,7 @@ use tunnel::host::Host;
 use tunnel::import::names::{self, Names, is_localhost};
 
 use super::{Entry, Found};
+use crate::allowlist::HSM_PORTS;
 
 /// An `[[allow]]`.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ fn with_addresses(entry: Entry) -> Vec<Entry> {
 fn stem(host: &Host, ports: &BTreeSet<Port>) -> String {
     match host {
         Host::Ip(ip) if ip.is_loopback() => "localhost".into(),
-        Host::Ip(_) if ports.iter().any(|port| (2223..=2225).contains(&port.get())) => "hsm".into(),
+        Host::Ip(_) if ports.iter().any(|port| HSM_PORTS.contains(&port.get())) => "hsm".into(),
         Host::Ip(_) => {
             let port = ports.iter().next().map(ToString::to_string).unwrap_or_default();
             format!("port-{port}")
