@@ -16,7 +16,9 @@ pub(crate) fn escape(line: &[u8], format: LogFormat, coloured: bool) -> Cow<'_, 
         Some(body) => (body, "\n"),
         None => (line, ""),
     };
-    if body.iter().all(|byte| matches!(byte, b' '..=b'~') || coloured && *byte == ESC) {
+    if is_visible_ascii(body)
+        || coloured && body.iter().all(|byte| matches!(*byte, b' '..=b'~' | ESC))
+    {
         return Cow::from(line);
     }
     let mut escaped = String::with_capacity(line.len() + 64);
@@ -37,6 +39,12 @@ pub(crate) fn escape(line: &[u8], format: LogFormat, coloured: bool) -> Cow<'_, 
     }
     escaped.push_str(end);
     Cow::from(escaped.into_bytes())
+}
+
+/// Whether all of these are characters of ASCII that can be seen. Every line is looked at so: at
+/// many bytes at a time, which a search for the first other one would not allow.
+pub(crate) fn is_visible_ascii(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'))
 }
 
 /// Whether Rust would show a character as it is: no control character, none without width, none

@@ -9,11 +9,10 @@ use std::time::Duration;
 use metrics::counter;
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::log::LogFormat;
 use crate::log_escape::escape;
+use crate::log_line;
 use crate::lossy_writer::{LossyWriter, PATIENCE};
 use crate::metrics as names;
 use crate::telemetry::OTHERS;
@@ -106,9 +105,7 @@ impl Form {
     }
 
     fn notice(self, what: &str, lines: u64) -> String {
-        let mut time = String::new();
-        // A string takes all.
-        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+        let time = log_line::time();
         match self.format {
             LogFormat::Json => format!(
                 "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{what}\",\

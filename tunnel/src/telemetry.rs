@@ -2,17 +2,18 @@
 
 use std::env;
 use std::fmt::{self, Debug, Formatter};
-use std::io::{self, IsTerminal, Stderr, Write};
+use std::io::{self, IsTerminal, Stderr};
 
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Metadata};
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::log::{LogConfig, LogFormat};
+use crate::log_copy::LogAndCopy;
+pub use crate::log_copy::{Copy, CopyLine};
+use crate::log_line::PlainLine;
 use crate::log_writer::{Form, LogWriter};
 
 /// The target of events that tell what another process has logged. Who floods the log with them
@@ -37,63 +38,10 @@ pub fn init_with(config: LogConfig, copy: Option<Copy>) -> Result<LogHandle, Log
     let form = form(config.format);
     let writer = LogWriter::new(io::stderr(), form);
     let (level, levels) = reload::Layer::new(LevelFilter::from(config.level));
-    let (lines, forms) = reload::Layer::new(lines(form, &writer));
-    let copies = copy.map(|copy| {
-        let copies = tracing_subscriber::fmt::layer().with_writer(copy).with_ansi(false);
-        copies.without_time().with_level(false).with_target(false)
-    });
-    let log = tracing_subscriber::registry().with(level).with(lines).with(copies);
+    let (lines, forms) = reload::Layer::new(lines(form, &writer, copy.as_ref()));
+    let log = tracing_subscriber::registry().with(level).with(lines);
     log.try_init().map_err(|_| LogError)?;
-    Ok(LogHandle { levels, forms, writer })
-}
-
-/// What gets a copy of each line: its level, and its text without level, time and end. It must not
-/// log.
-pub struct Copy(Box<Take>);
-
-type Take = dyn Fn(Level, &[u8]) + Send + Sync;
-
-impl Copy {
-    /// That which calls `take`.
-    pub fn new(take: impl Fn(Level, &[u8]) + Send + Sync + 'static) -> Self {
-        Self(Box::new(take))
-    }
-}
-
-impl Debug for Copy {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Copy").finish_non_exhaustive()
-    }
-}
-
-impl<'a> MakeWriter<'a> for Copy {
-    type Writer = CopyLine<'a>;
-
-    fn make_writer(&'a self) -> CopyLine<'a> {
-        CopyLine { copy: self, level: Level::INFO }
-    }
-
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> CopyLine<'a> {
-        CopyLine { copy: self, level: *event.level() }
-    }
-}
-
-/// Takes one line, which comes as a whole.
-#[derive(Debug)]
-pub struct CopyLine<'a> {
-    copy: &'a Copy,
-    level: Level,
-}
-
-impl Write for CopyLine<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        (self.copy.0)(self.level, line.trim_ascii_end());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(LogHandle { levels, forms, writer, copy })
 }
 
 /// Changes the log while it runs.
@@ -101,6 +49,7 @@ pub struct LogHandle {
     levels: reload::Handle<LevelFilter, Registry>,
     forms: reload::Handle<Lines, Filtered>,
     writer: LogWriter<Stderr>,
+    copy: Option<Copy>,
 }
 
 impl LogHandle {
@@ -109,7 +58,7 @@ impl LogHandle {
         let form = form(config.format);
         // They fail only after the log itself is gone.
         let _ = self.levels.reload(LevelFilter::from(config.level));
-        let _ = self.forms.reload(lines(form, &self.writer));
+        let _ = self.forms.reload(lines(form, &self.writer, self.copy.as_ref()));
         self.writer.set_form(form);
     }
 }
@@ -136,12 +85,31 @@ fn form(format: LogFormat) -> Form {
     Form { format, has_time, is_coloured }
 }
 
-fn lines(form: Form, writer: &LogWriter<Stderr>) -> Lines {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_target(false);
-    let lines = lines.with_ansi(form.is_coloured);
-    match form.format {
+fn lines(form: Form, writer: &LogWriter<Stderr>, copy: Option<&Copy>) -> Lines {
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(form.is_coloured);
+    if form.format == LogFormat::Text && !form.is_coloured {
+        let plain = PlainLine { has_time: form.has_time, has_level: true };
+        let lines = lines.event_format(plain);
+        return match copy {
+            Some(copy) => {
+                let (log, copy, text_at) = (writer.clone(), copy.clone(), plain.text_at());
+                lines.with_writer(LogAndCopy { log, copy, text_at }).boxed()
+            }
+            None => lines.with_writer(writer.clone()).boxed(),
+        };
+    }
+    let lines = lines.with_writer(writer.clone());
+    let lines = match form.format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        LogFormat::Text if form.has_time => lines.boxed(),
-        LogFormat::Text => lines.without_time().boxed(),
+        // On a terminal, for which there is always the time.
+        LogFormat::Text => lines.boxed(),
+    };
+    match copy {
+        Some(copy) => {
+            let text = PlainLine { has_time: false, has_level: false };
+            let copies = tracing_subscriber::fmt::layer().with_writer(copy.clone());
+            lines.and_then(copies.with_ansi(false).event_format(text)).boxed()
+        }
+        None => lines,
     }
 }
