@@ -33,7 +33,11 @@ struct State {
 impl Outbox {
     /// Takes a line. With too many the oldest one of whoever has most is dropped.
     pub fn push(&self, source: Source, level: Level, text: String) {
-        self.push_all(source, level, 0, [text]);
+        let line = Line { number: 0, missing: 0, time: now(), source, level, text: text.into() };
+        let mut dropped = Vec::new();
+        self.lock().add(line, &mut dropped);
+        drop(dropped);
+        self.changed.notify_one();
     }
 
     /// Takes lines of one source, before which there were others that are not worth being made: so
@@ -64,10 +68,7 @@ impl Outbox {
             state.lines += skipped;
             state.dropped += mem::take(&mut skipped);
             for line in few.drain(..) {
-                state.lines += 1;
-                let number = state.lines;
-                state.waiting.push(Line { number, ..line });
-                state.drop_excess(&mut dropped);
+                state.add(line, &mut dropped);
             }
             drop(state);
             dropped.clear();
@@ -100,7 +101,7 @@ impl Outbox {
             let Some(mut line) = state.waiting.pop() else { break };
             line.missing = line.number - state.last - 1;
             state.last = line.number;
-            records.append(&mut line.encode());
+            line.encode_to(&mut records);
             state.sent_bytes += line.cost();
             state.sent.push_back(line);
         }
@@ -155,6 +156,13 @@ impl Outbox {
 }
 
 impl State {
+    /// Takes a line, which gets its number, and moves to `dropped` what is too much then.
+    fn add(&mut self, line: Line, dropped: &mut Vec<Line>) {
+        self.lines += 1;
+        self.waiting.push(Line { number: self.lines, ..line });
+        self.drop_excess(dropped);
+    }
+
     /// Counts as dropped what is too much, and moves it to `dropped`.
     fn drop_excess(&mut self, dropped: &mut Vec<Line>) {
         while let Some(line) = self.waiting.excess() {

@@ -92,6 +92,11 @@ impl Line {
     pub fn encode(&self) -> Vec<u8> {
         encode(&Sent::Log(self))
     }
+
+    /// Appends the line as a record to others.
+    pub fn encode_to(&self, records: &mut Vec<u8>) {
+        encode_to(&Sent::Log(self), records);
+    }
 }
 
 impl Item for Line {
@@ -252,10 +257,15 @@ pub fn now() -> u64 {
 }
 
 fn encode(record: &Sent<'_>) -> Vec<u8> {
-    // Maps with keys of text, and numbers: JSON has them all.
-    let mut line = serde_json::to_vec(record).unwrap_or_default();
-    line.push(b'\n');
+    let mut line = Vec::new();
+    encode_to(record, &mut line);
     line
+}
+
+fn encode_to(record: &Sent<'_>, records: &mut Vec<u8>) {
+    // Maps with keys of text, and numbers: JSON has them all. And a vector takes all.
+    let _ = serde_json::to_writer(&mut *records, record);
+    records.push(b'\n');
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::log_escape::is_visible_ascii;
+
 /// `bytes` as text, in which no more than `most` bytes are theirs. Characters that steer something
 /// are escaped, and so is what is no UTF-8; how much is left out stands at the end.
 #[must_use]
@@ -13,8 +15,12 @@ pub fn printable(bytes: &[u8], most: usize) -> String {
 #[must_use]
 pub fn printable_beginning(bytes: &[u8], beyond: usize, most: usize) -> String {
     // As nearly all is; and it may come by the megabyte.
-    if beyond == 0 && bytes.len() <= most && bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
-        return String::from_utf8_lossy(bytes).into_owned();
+    if beyond == 0
+        && bytes.len() <= most
+        && is_visible_ascii(bytes)
+        && let Ok(text) = str::from_utf8(bytes)
+    {
+        return text.to_owned();
     }
     let mut text = String::with_capacity(bytes.len().min(most));
     let mut used = 0;
