@@ -50,6 +50,11 @@ impl Stream {
         Ok(Self { socket: Socket::new(socket)?, kind })
     }
 
+    /// A stream over a socket that accept(2) has just given and that does not block.
+    pub(crate) fn accepted(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
+        Ok(Self { socket: Socket::accepted(socket)?, kind })
+    }
+
     /// A stream over a socket that connect(2) was called for, once it is connected.
     pub(crate) async fn connecting(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
         Ok(Self { socket: Socket::connecting(socket).await?, kind })

@@ -1,6 +1,7 @@
 //! A connected socket, and what the runtime watches it for.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, ready};
 
@@ -19,6 +20,9 @@ pub(super) struct Socket {
     /// Before the descriptor, since it must end before that is closed.
     watched: Option<AsyncFd<RawFd>>,
     watches_room: bool,
+    /// Whether nobody has looked yet whether there is something to read. Who connects mostly speaks
+    /// at once: what is there already need not wait for the runtime to hear of it.
+    is_fresh: bool,
     descriptor: OwnedFd,
 }
 
@@ -26,6 +30,11 @@ impl Socket {
     /// Watches a connected socket.
     pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         Self::watching(descriptor, false)
+    }
+
+    /// Watches a socket that was just accepted.
+    pub(super) fn accepted(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(Self { is_fresh: true, ..Self::watching(descriptor, false)? })
     }
 
     /// Watches a socket whose connect(2) may still be in progress, until that has ended.
@@ -44,7 +53,7 @@ impl Socket {
             rustix::fs::fcntl_getfl(&descriptor)?.contains(rustix::fs::OFlags::NONBLOCK),
             "every other tunnel would wait for its calls"
         );
-        let mut socket = Self { watched: None, watches_room, descriptor };
+        let mut socket = Self { watched: None, watches_room, is_fresh: false, descriptor };
         socket.watch()?;
         Ok(socket)
     }
@@ -92,6 +101,13 @@ impl Socket {
         mut take: impl FnMut(BorrowedFd<'_>) -> io::Result<(usize, bool)>,
     ) -> Poll<io::Result<usize>> {
         let watched = self.watched.as_ref().ok_or_else(unwatched)?;
+        if mem::take(&mut self.is_fresh) {
+            match take(self.descriptor.as_fd()) {
+                Err(error) if is_passing(&error) => {}
+                // If that was not all, the runtime will hear of the rest.
+                taken => return Poll::Ready(taken.map(|(n, _)| n)),
+            }
+        }
         loop {
             let mut readable = ready!(watched.poll_read_ready(cx))?;
             match take(self.descriptor.as_fd()) {
@@ -118,8 +134,7 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         if !self.watches_room {
             match give(self.descriptor.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_passing(&error) => {}
                 given => return Poll::Ready(given),
             }
             self.watches_room = true;
@@ -143,6 +158,11 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Whether a call may succeed a moment later.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
 /// The kernel had no memory to watch it.
