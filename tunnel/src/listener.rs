@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
@@ -32,6 +33,8 @@ pub struct Listener {
     name: Option<UnlinkOnDrop>,
     /// Whether its clients may have connected before it had the options that they inherit.
     is_late: bool,
+    /// Whether clients come faster than they are accepted.
+    is_crowded: AtomicBool,
 }
 
 impl Listener {
@@ -57,7 +60,14 @@ impl Listener {
         };
         match listen() {
             Ok((socket, name)) => {
-                Ok(Self { endpoint: endpoint.clone(), socket, name, is_late: false })
+                let endpoint = endpoint.clone();
+                Ok(Self {
+                    endpoint,
+                    socket,
+                    name,
+                    is_late: false,
+                    is_crowded: AtomicBool::new(false),
+                })
             }
             Err(source) => Err(ListenError { endpoint: endpoint.clone(), source }),
         }
@@ -78,7 +88,10 @@ impl Listener {
             Ok((watch(socket, Interest::READABLE)?, is_late))
         };
         match adopt(bound.socket) {
-            Ok((socket, is_late)) => Ok(Self { endpoint, socket, name: None, is_late }),
+            Ok((socket, is_late)) => {
+                let is_crowded = AtomicBool::new(false);
+                Ok(Self { endpoint, socket, name: None, is_late, is_crowded })
+            }
             Err(source) => Err(ListenError { endpoint, source }),
         }
     }
@@ -105,8 +118,19 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
         loop {
             let mut queue = self.socket.readable().await?;
-            if let Ok(accepted) = queue.try_io(|socket| self.accept_queued(socket.get_ref())) {
-                return accepted;
+            match queue.try_io(|socket| self.accept_queued(socket.get_ref())) {
+                Ok(Ok(accepted)) => {
+                    if !self.is_crowded.load(Ordering::Relaxed) {
+                        let has_more = has_queued(queue.get_inner());
+                        self.is_crowded.store(has_more, Ordering::Relaxed);
+                        if !has_more {
+                            queue.clear_ready();
+                        }
+                    }
+                    return Ok(accepted);
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => self.is_crowded.store(false, Ordering::Relaxed),
             }
         }
     }
@@ -127,8 +151,16 @@ impl Listener {
         if self.is_late {
             prepare(&SockRef::from(&socket), &self.endpoint)?;
         }
-        Ok((Stream::new(socket, kind)?, peer))
+        Ok((Stream::accepted(socket, kind)?, peer))
     }
+}
+
+/// Whether another client waits. An accept(2) that finds nobody costs several times as much as to
+/// ask: it begins with a new socket and ends with closing it. Where many wait it is asked but once.
+fn has_queued(listener: &Socket) -> bool {
+    let mut queue = [PollFd::new(listener, PollFlags::IN)];
+    // When in doubt accept(2) will tell.
+    !matches!(poll(&mut queue, Some(&Timespec::default())), Ok(0))
 }
 
 impl AsFd for Listener {
