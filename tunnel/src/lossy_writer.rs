@@ -1,12 +1,14 @@
 //! Writing to whoever may not read.
 
 use std::borrow::Cow;
+use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
+use rustix::io::{ReadWriteFlags, pwritev2};
 
 /// Writes whole pieces to a descriptor that may block, and never waits long. A reader that is not
 /// there costs [`PATIENCE`] once; from then on a piece is written only if there is room for it.
@@ -16,12 +18,14 @@ pub struct LossyWriter<F> {
     missing: u64,
     /// Whether the last line has no end.
     torn: bool,
+    /// Whether a write can be told not to wait: to sockets and, from Linux 6.5 on, to pipes.
+    can_refuse: bool,
 }
 
 impl<F: AsFd> LossyWriter<F> {
     /// One of whose pieces none is missing yet.
     pub const fn new(to: F) -> Self {
-        Self { to, missing: 0, torn: false }
+        Self { to, missing: 0, torn: false, can_refuse: true }
     }
 
     /// How many lines were not taken since [`Self::found`].
@@ -48,9 +52,8 @@ impl<F: AsFd> LossyWriter<F> {
         let whole = if self.torn { [b"\n", piece].concat().into() } else { Cow::from(piece) };
         let mut rest = &*whole;
         while !rest.is_empty() {
-            // A pipe that has room has room for so much, or write(2) would wait.
             let part = &rest[..rest.len().min(ATOMIC)];
-            match self.is_ready(patience, &mut deadline).then(|| write(&self.to, part)) {
+            match self.write(part, patience, &mut deadline) {
                 Some(Ok(count @ 1..)) => rest = &rest[count..],
                 Some(Err(Errno::EINTR)) => {}
                 _ => break,
@@ -60,6 +63,24 @@ impl<F: AsFd> LossyWriter<F> {
             self.torn = !rest.is_empty();
         }
         rest.is_empty()
+    }
+
+    /// `None` if there was no room in time.
+    fn write(
+        &mut self,
+        part: &[u8],
+        patience: Duration,
+        deadline: &mut Option<Instant>,
+    ) -> Option<Result<usize, Errno>> {
+        if self.can_refuse {
+            match pwritev2(&self.to, &[IoSlice::new(part)], CURRENT, ReadWriteFlags::NOWAIT) {
+                Ok(count) => return Some(Ok(count)),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(_) => self.can_refuse = false,
+            }
+        }
+        // A pipe that has room has room for so much, or write(2) would wait.
+        self.is_ready(patience, deadline).then(|| write(&self.to, part))
     }
 
     /// The clock is asked only once there was no room.
@@ -83,3 +104,5 @@ impl<F: AsFd> LossyWriter<F> {
 pub const PATIENCE: Duration = Duration::from_secs(1);
 /// PIPE_BUF of Linux, in bytes; see pipe(7).
 const ATOMIC: usize = 4096;
+/// Not at an offset, but where the file is; see pwritev2(2).
+const CURRENT: u64 = u64::MAX;
