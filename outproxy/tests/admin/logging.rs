@@ -54,7 +54,9 @@ fn every_key_is_documented_and_every_documented_key_is_logged() {
     for program in ["enclave-app", "inproxy", "outproxy", "tunnel"] {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(program).join("src");
         for file in sources(&root) {
-            logged.extend(keys_in(&fs::read_to_string(file).unwrap()));
+            let source = fs::read_to_string(file).unwrap();
+            let (logging, _) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+            logged.extend(keys_in(logging));
         }
     }
     let undocumented: Vec<_> = logged.difference(&documented).collect();
