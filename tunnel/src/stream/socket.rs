@@ -101,15 +101,19 @@ impl Socket {
         mut take: impl FnMut(BorrowedFd<'_>) -> io::Result<(usize, bool)>,
     ) -> Poll<io::Result<usize>> {
         let watched = self.watched.as_ref().ok_or_else(unwatched)?;
-        if mem::take(&mut self.is_fresh) {
-            match take(self.descriptor.as_fd()) {
-                Err(error) if is_passing(&error) => {}
-                // If that was not all, the runtime will hear of the rest.
-                taken => return Poll::Ready(taken.map(|(n, _)| n)),
-            }
-        }
         loop {
-            let mut readable = ready!(watched.poll_read_ready(cx))?;
+            let mut readable = match watched.poll_read_ready(cx) {
+                Poll::Ready(readable) => readable?,
+                Poll::Pending if mem::take(&mut self.is_fresh) => {
+                    return match take(self.descriptor.as_fd()) {
+                        Err(error) if is_passing(&error) => Poll::Pending,
+                        // If that was not all, the runtime will hear of the rest.
+                        taken => Poll::Ready(taken.map(|(n, _)| n)),
+                    };
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            self.is_fresh = false;
             match take(self.descriptor.as_fd()) {
                 Ok((n, was_all)) => {
                     if was_all {
