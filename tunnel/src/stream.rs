@@ -30,7 +30,6 @@ use socket::Socket;
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
-    kind: Kind,
 }
 
 /// What carries a stream.
@@ -47,23 +46,23 @@ pub enum Kind {
 impl Stream {
     /// A stream over a connected socket that does not block.
     pub(crate) fn new(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
-        Ok(Self { socket: Socket::new(socket)?, kind })
+        Ok(Self { socket: Socket::new(socket, kind)? })
     }
 
     /// A stream over a socket that accept(2) has just given and that does not block.
     pub(crate) fn accepted(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
-        Ok(Self { socket: Socket::accepted(socket)?, kind })
+        Ok(Self { socket: Socket::accepted(socket, kind)? })
     }
 
     /// A stream over a socket that connect(2) was called for, once it is connected.
     pub(crate) async fn connecting(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
-        Ok(Self { socket: Socket::connecting(socket).await?, kind })
+        Ok(Self { socket: Socket::connecting(socket, kind).await? })
     }
 
     /// What carries it.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.socket.kind()
     }
 
     /// Reads into the room that `buffer` has, and says how much; 0 is the end of the stream.
@@ -72,7 +71,7 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
-        let read = match self.kind {
+        let read = match self.kind() {
             Kind::Tcp | Kind::Unix => self.socket.poll_read(cx, buffer.unfilled()),
             Kind::Vsock => self.socket.poll_read(cx, buffer.unfilled()).map_err(LostData::name),
         };
@@ -88,7 +87,7 @@ impl Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let most = match self.kind {
+        let most = match self.kind() {
             Kind::Tcp | Kind::Unix => bytes.len(),
             Kind::Vsock => bytes.len().min(vsock::MAX_WRITE),
         };
@@ -97,7 +96,7 @@ impl Stream {
 
     /// Prepares for what comes while nobody reads this stream.
     pub(crate) fn brace_for_stall(&self) {
-        if self.kind == Kind::Vsock {
+        if self.kind() == Kind::Vsock {
             vsock::brace_for_stall(self);
         }
     }
@@ -105,7 +104,7 @@ impl Stream {
     /// Whether bytes can be moved from this stream to `to` by way of a pipe. vsock would copy them
     /// nevertheless.
     pub(crate) fn can_splice(&self, to: &Self) -> bool {
-        self.kind != Kind::Vsock && to.kind != Kind::Vsock
+        self.kind() != Kind::Vsock && to.kind() != Kind::Vsock
     }
 
     /// Moves bytes into an empty `pipe`, and says how many; 0 is the end of the stream.
@@ -178,7 +177,7 @@ impl Stream {
     /// Closes a stream on which nothing was said, without an RST, which some services log as an
     /// attack: waits until the peer closes, too, or `limit` has passed.
     pub async fn take_leave(mut self, limit: Duration) {
-        if self.kind == Kind::Tcp {
+        if self.kind() == Kind::Tcp {
             // Also if this future is dropped.
             tcp::set_close_or_warn(&self);
         }
@@ -212,7 +211,7 @@ impl Stream {
     #[must_use]
     pub fn was_aborted(&self) -> bool {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        self.kind != Kind::Tcp
+        self.kind() != Kind::Tcp
             && SockRef::from(self)
                 .send_with_flags(&[], flags)
                 .is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -226,12 +225,12 @@ impl Stream {
     /// Whether [`Self::finish`] also tells the peer that nothing more will be sent. vsock might lose
     /// what was sent last (aws-nitro-enclaves-samples issue 22).
     pub(crate) fn closes_as_it_ends(&self) -> bool {
-        self.kind != Kind::Vsock
+        self.kind() != Kind::Vsock
     }
 
     /// Closes a connection of which both directions are done.
     pub fn finish(self) {
-        if self.kind == Kind::Tcp {
+        if self.kind() == Kind::Tcp {
             tcp::set_close_or_warn(&self);
         }
     }

@@ -9,6 +9,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::Kind;
 use crate::watch::watch;
 
 /// A socket that never blocks.
@@ -20,26 +21,31 @@ pub(super) struct Socket {
     /// Before the descriptor, since it must end before that is closed.
     watched: Option<AsyncFd<RawFd>>,
     watches_room: bool,
-    /// Whether nobody has looked yet whether there is something to read. Who connects mostly speaks
-    /// at once: what is there already need not wait for the runtime to hear of it.
-    is_fresh: bool,
+    /// Whether to look what there is to read, though the runtime has not heard of anything. Who
+    /// connects mostly speaks at once; and who was sent something may have run and answered before
+    /// the call came back.
+    is_due: bool,
+    /// Whether a look has found something each time so far.
+    pays: bool,
+    /// It stands here, where it takes no room: every idle tunnel has two of these.
+    kind: Kind,
     descriptor: OwnedFd,
 }
 
 impl Socket {
     /// Watches a connected socket.
-    pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
-        Self::watching(descriptor, false)
+    pub(super) fn new(descriptor: OwnedFd, kind: Kind) -> io::Result<Self> {
+        Self::watching(descriptor, kind, false)
     }
 
     /// Watches a socket that was just accepted.
-    pub(super) fn accepted(descriptor: OwnedFd) -> io::Result<Self> {
-        Ok(Self { is_fresh: true, ..Self::watching(descriptor, false)? })
+    pub(super) fn accepted(descriptor: OwnedFd, kind: Kind) -> io::Result<Self> {
+        Ok(Self { is_due: true, ..Self::watching(descriptor, kind, false)? })
     }
 
     /// Watches a socket whose connect(2) may still be in progress, until that has ended.
-    pub(super) async fn connecting(descriptor: OwnedFd) -> io::Result<Self> {
-        let socket = Self::watching(descriptor, true)?;
+    pub(super) async fn connecting(descriptor: OwnedFd, kind: Kind) -> io::Result<Self> {
+        let socket = Self::watching(descriptor, kind, true)?;
         if let Some(watched) = &socket.watched {
             // What is ready stays so: the first write may go ahead.
             watched.writable().await?.retain_ready();
@@ -48,12 +54,13 @@ impl Socket {
         Ok(socket)
     }
 
-    fn watching(descriptor: OwnedFd, watches_room: bool) -> io::Result<Self> {
+    fn watching(descriptor: OwnedFd, kind: Kind, watches_room: bool) -> io::Result<Self> {
         debug_assert!(
             rustix::fs::fcntl_getfl(&descriptor)?.contains(rustix::fs::OFlags::NONBLOCK),
             "every other tunnel would wait for its calls"
         );
-        let mut socket = Self { watched: None, watches_room, is_fresh: false, descriptor };
+        let mut socket =
+            Self { watched: None, watches_room, is_due: false, pays: true, kind, descriptor };
         socket.watch()?;
         Ok(socket)
     }
@@ -68,6 +75,11 @@ impl Socket {
         self.watched = None;
         self.watched = Some(watch(self.descriptor.as_raw_fd(), interest)?);
         Ok(())
+    }
+
+    /// What carries it.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Reads into `room`, which must not be empty, and says how much; 0 is the end of the stream.
@@ -104,16 +116,19 @@ impl Socket {
         loop {
             let mut readable = match watched.poll_read_ready(cx) {
                 Poll::Ready(readable) => readable?,
-                Poll::Pending if mem::take(&mut self.is_fresh) => {
+                Poll::Pending if mem::take(&mut self.is_due) => {
                     return match take(self.descriptor.as_fd()) {
-                        Err(error) if is_passing(&error) => Poll::Pending,
+                        Err(error) if is_passing(&error) => {
+                            self.pays = false;
+                            Poll::Pending
+                        }
                         // If that was not all, the runtime will hear of the rest.
                         taken => Poll::Ready(taken.map(|(n, _)| n)),
                     };
                 }
                 Poll::Pending => return Poll::Pending,
             };
-            self.is_fresh = false;
+            self.is_due = false;
             match take(self.descriptor.as_fd()) {
                 Ok((n, was_all)) => {
                     if was_all {
@@ -139,7 +154,10 @@ impl Socket {
         if !self.watches_room {
             match give(self.descriptor.as_fd()) {
                 Err(error) if is_passing(&error) => {}
-                given => return Poll::Ready(given),
+                given => {
+                    self.is_due = self.pays;
+                    return Poll::Ready(given);
+                }
             }
             self.watches_room = true;
             self.watch()?;
@@ -152,7 +170,10 @@ impl Socket {
             match give(self.descriptor.as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                given => return Poll::Ready(given),
+                given => {
+                    self.is_due = self.pays;
+                    return Poll::Ready(given);
+                }
             }
         }
     }
@@ -172,4 +193,68 @@ fn is_passing(error: &io::Error) -> bool {
 /// The kernel had no memory to watch it.
 fn unwatched() -> io::Error {
     io::ErrorKind::OutOfMemory.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::task::Waker;
+
+    // Nothing is awaited: the runtime never has a turn in which it could hear of anything.
+
+    fn read(socket: &mut Socket) -> Option<usize> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match socket.poll_read(&mut cx, &mut [0; 64]) {
+            Poll::Ready(read) => Some(read.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    fn write(socket: &mut Socket) {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(socket.poll_write(&mut cx, b"request"), Poll::Ready(Ok(7))));
+    }
+
+    fn pair() -> (UnixStream, OwnedFd) {
+        let (peer, socket) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (peer, socket.into())
+    }
+
+    #[tokio::test]
+    async fn what_a_client_has_said_already_is_not_waited_for() {
+        let (mut peer, socket) = pair();
+        peer.write_all(b"hello").unwrap();
+        let mut socket = Socket::accepted(socket, Kind::Unix).unwrap();
+        assert_eq!(read(&mut socket), Some(5));
+        peer.write_all(b"again").unwrap();
+        assert_eq!(read(&mut socket), None, "the runtime tells of what comes later");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_already_is_not_waited_for() {
+        let (mut peer, socket) = pair();
+        let mut socket = Socket::new(socket, Kind::Unix).unwrap();
+        for _ in 0..3 {
+            write(&mut socket);
+            peer.read_exact(&mut [0; 7]).unwrap();
+            peer.write_all(b"reply").unwrap();
+            assert_eq!(read(&mut socket), Some(5));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_his_time_is_not_looked_for_again() {
+        let (mut peer, socket) = pair();
+        let mut socket = Socket::new(socket, Kind::Unix).unwrap();
+        write(&mut socket);
+        assert_eq!(read(&mut socket), None);
+        write(&mut socket);
+        peer.write_all(b"reply").unwrap();
+        assert_eq!(read(&mut socket), None);
+        tokio::task::yield_now().await;
+        assert_eq!(read(&mut socket), Some(5), "the runtime has heard of it");
+    }
 }
