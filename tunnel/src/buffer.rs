@@ -89,6 +89,18 @@ impl Drop for Buffer {
     }
 }
 
+/// Gives back what this thread's pool has beyond one buffer: a proxy at rest needs no more.
+pub fn release_spare() {
+    // The pool is gone while its thread ends.
+    let _ = POOL.try_with(|pool| pool.borrow_mut().truncate(1));
+}
+
+/// How many buffers this thread's pool has.
+#[cfg(test)]
+pub(crate) fn pooled() -> usize {
+    POOL.with_borrow(Vec::len)
+}
+
 /// One buffer serves any number of tunnels whose peers keep up; the others are for those who do
 /// not. Past this many, memory goes back to the system as the burst ends.
 const POOLED: usize = 8;

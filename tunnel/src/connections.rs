@@ -10,6 +10,8 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::buffer;
+
 /// All open connections of a proxy, each with the facts by which it may be judged again.
 #[derive(Debug)]
 pub struct Connections<F> {
@@ -196,8 +198,9 @@ impl<F> Drop for Connection<F> {
         let mut open = self.all.lock();
         open.entries.remove(self.place);
         if open.entries.is_empty() {
-            // After a burst the table would keep its largest size.
+            // After a burst the table would keep its largest size, and the pool as many as it may.
             open.entries = Slab::new();
+            buffer::release_spare();
             self.all.ended.notify_waiters();
         }
     }
@@ -208,6 +211,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Buffer;
     use std::future::pending;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -219,6 +223,17 @@ mod tests {
         assert!(connections.open().is_none());
         drop(first);
         assert!(connections.open().is_some());
+    }
+
+    #[test]
+    fn no_more_than_a_buffer_is_kept_when_the_last_connection_is_dropped() {
+        let connections = Connections::<()>::new(2);
+        let [first, last] = [(); 2].map(|()| connections.open().unwrap());
+        drop([(); 3].map(|()| Buffer::take()));
+        drop(first);
+        assert_eq!(buffer::pooled(), 3);
+        drop(last);
+        assert_eq!(buffer::pooled(), 1);
     }
 
     #[tokio::test]
