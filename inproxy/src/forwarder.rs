@@ -29,6 +29,7 @@ use crate::notices::Notices;
 pub struct Forwarder {
     config: Config,
     forwards: Forwards,
+    timeouts: Arc<Timeouts>,
     connections: Arc<Connections<()>>,
     journal: Journal,
     notices: Arc<Notices>,
@@ -45,7 +46,11 @@ impl Forwarder {
         let limit = config.limits.connect_timeout;
         let notices = Arc::new(Notices::new(config.outproxy.clone(), limit)?);
         let journal = Journal::default();
-        Ok(Arc::new(Self { config, forwards, connections, journal, notices }))
+        let timeouts = Arc::new(Timeouts {
+            idle: config.limits.idle_timeout,
+            half_close: config.limits.half_close_timeout,
+        });
+        Ok(Arc::new(Self { config, forwards, timeouts, connections, journal, notices }))
     }
 
     /// The connections that are open.
@@ -100,24 +105,23 @@ impl Forwarder {
     ) -> impl Future<Output = ()> {
         let started = Instant::now();
         async move {
-            let opened = Box::pin(self.open_unless_stopped(client, &target, &connection)).await;
-            let running = |relay: Relay| relay.run(self.timeouts(), connection.stopped());
-            let mut running = match opened.map(running) {
-                Ok(running) => running,
-                Err(failure) => {
-                    return self.journal.failed(peer, Some(target.destination()), &failure);
-                }
+            let lingering = {
+                let opened = Box::pin(self.open_unless_stopped(client, &target, &connection));
+                let mut running = match opened
+                    .await
+                    .map(|relay| relay.run(Arc::clone(&self.timeouts), connection.stopped()))
+                {
+                    Ok(running) => running,
+                    Err(failure) => {
+                        return self.journal.failed(peer, Some(target.destination()), &failure);
+                    }
+                };
+                let (summary, lingering) = (&mut running).await;
+                let duration = started.elapsed();
+                self.journal.ended(peer, target.destination(), &forward, &summary, duration);
+                lingering
             };
-            let (summary, lingering) = (&mut running).await;
-            self.journal.ended(peer, target.destination(), &forward, &summary, started.elapsed());
             lingering.closed().await;
-        }
-    }
-
-    fn timeouts(&self) -> Timeouts {
-        Timeouts {
-            idle: self.config.limits.idle_timeout,
-            half_close: self.config.limits.half_close_timeout,
         }
     }
 

@@ -1,12 +1,14 @@
 //! What decides about connections, and changes as a whole when the configuration is reloaded.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tunnel::destination::Destination;
 use tunnel::endpoint::Cid;
 use tunnel::host::Host;
 use tunnel::limits::Limits;
+use tunnel::relay::Timeouts;
 use tunnel::stream::Stream;
 
 use crate::address::is_prohibited;
@@ -25,6 +27,8 @@ pub struct Policy {
     pub allowlist: Allowlist,
     /// How long and how many.
     pub limits: Limits,
+    /// How long tunnels may be quiet.
+    pub timeouts: Arc<Timeouts>,
     /// What turns names into addresses.
     pub resolver: Resolver,
     /// Which destinations are up.
@@ -60,6 +64,7 @@ impl Policy {
             health: self.health.reloaded(&allowlist),
             allowlist,
             limits: self.limits.clone(),
+            timeouts: Arc::clone(&self.timeouts),
             resolver: self.resolver.clone(),
             clusters: self.clusters.clone(),
         }
@@ -74,7 +79,10 @@ impl Policy {
             // They are there as zero before anything is counted.
             rule.meters();
         }
-        Self { allowlist, limits: config.limits.clone(), resolver, health, clusters }
+        let limits = config.limits.clone();
+        let (idle, half_close) = (limits.idle_timeout, limits.half_close_timeout);
+        let timeouts = Arc::new(Timeouts { idle, half_close });
+        Self { allowlist, limits, timeouts, resolver, health, clusters }
     }
 
     /// As [`Self::dial`], unless the destination is known to be down; what comes of it is known

@@ -144,18 +144,21 @@ impl Service {
     ) -> impl Future<Output = ()> {
         let started = Instant::now();
         async move {
-            let opened = Box::pin(self.open_or_refuse(client, peer, to, &connection)).await;
-            let Some((mut running, opened)) = opened
-                .map(|(relay, limits, opened)| (relay.run(limits, connection.stopped()), opened))
-            else {
-                return;
+            let (lingering, _opened) = {
+                let opened = Box::pin(self.open_or_refuse(client, peer, to, &connection));
+                let Some((mut running, opened)) = opened.await.map(|(relay, timeouts, opened)| {
+                    (relay.run(timeouts, connection.stopped()), opened)
+                }) else {
+                    return;
+                };
+                let (summary, lingering) = (&mut running).await;
+                if let Some(Facts { destination, .. }) = connection.facts() {
+                    let (address, rule) = (opened.address, &opened.rule);
+                    let duration = started.elapsed();
+                    self.journal.ended(peer, destination, address, rule, &summary, duration);
+                }
+                (lingering, opened)
             };
-            let (summary, lingering) = (&mut running).await;
-            if let Some(Facts { destination, .. }) = connection.facts() {
-                let (address, rule) = (opened.address, &opened.rule);
-                let duration = started.elapsed();
-                self.journal.ended(peer, destination, address, rule, &summary, duration);
-            }
             lingering.closed().await;
         }
     }
@@ -167,7 +170,7 @@ impl Service {
         peer: Peer,
         to: Option<Arc<Destination>>,
         connection: &Connection<Facts>,
-    ) -> Option<(Relay, Timeouts, Opened)> {
+    ) -> Option<(Relay, Arc<Timeouts>, Opened)> {
         let is_raw = to.is_some();
         let opened = tokio::select! {
             opened = self.open(&mut client, peer, to, connection) => opened,
@@ -175,7 +178,7 @@ impl Service {
         };
         match opened {
             Ok(Open::Tunnel(upstream, way, opened)) => {
-                let timeouts = way.timeouts;
+                let timeouts = Arc::clone(&way.timeouts);
                 Some((relay(client, upstream, way), timeouts, opened))
             }
             Ok(Open::Notices(session, rest)) => {
@@ -237,10 +240,7 @@ impl Service {
         let meters = rule.meters();
         meters.connect_seconds.record(asked.elapsed());
         let traffic = Arc::clone(&meters.traffic);
-        let timeouts = Timeouts {
-            idle: policy.limits.idle_timeout,
-            half_close: policy.limits.half_close_timeout,
-        };
+        let timeouts = Arc::clone(&policy.timeouts);
         let tunnel = id.and_then(|id| self.notices.register(cid, id));
         let way = Way { early, timeouts, tunnel, traffic };
         let opened = Opened { address, rule, _permit: permit };
@@ -309,7 +309,7 @@ enum Open {
 struct Way {
     /// What a routed client sent behind its request.
     early: Option<Buffer>,
-    timeouts: Timeouts,
+    timeouts: Arc<Timeouts>,
     tunnel: Option<Tunnel>,
     traffic: Arc<Traffic>,
 }

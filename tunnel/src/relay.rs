@@ -7,6 +7,7 @@
 mod direction;
 mod linger;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -126,7 +127,7 @@ impl Relay {
     /// [`Lingering`].
     pub fn run<R>(
         self,
-        timeouts: Timeouts,
+        timeouts: impl Borrow<Timeouts>,
         mut stop: impl Future<Output = R> + Unpin,
     ) -> impl Future<Output = (Summary<R>, Lingering)> {
         // Not an async function: that would hold its arguments twice, in every idle tunnel.
@@ -134,6 +135,7 @@ impl Relay {
         let mut relay = Some(self);
         let mut quiet = Quiet::new();
         std::future::poll_fn(move |cx| {
+            let timeouts = *timeouts.borrow();
             let Some(running) = &mut relay else { return Poll::Pending };
             let before = running.bytes();
             let outcome = running.poll_copy(cx, timeouts, &mut stop, &mut quiet);
@@ -249,7 +251,7 @@ impl Relay {
     }
 
     fn moved(&self) -> u64 {
-        self.sent.moved() + self.received.moved()
+        self.sent.moved().wrapping_add(self.received.moved())
     }
 
     /// The outcome when a side's stream has failed or vanished.

@@ -23,8 +23,8 @@ pub(super) struct Direction {
     /// Until when what waits is held back, unless more comes.
     held: Option<Pin<Box<Sleep>>>,
     stalled: bool,
+    /// What the receiver took, in bytes; less than nothing before it has what is not counted.
     moved: u64,
-    overhead: u64,
 }
 
 /// What the receiver is still to get.
@@ -59,7 +59,7 @@ enum State {
 impl Direction {
     /// Delivers `first`, of which `overhead` bytes are not counted, before anything is read.
     pub(super) fn put_first(&mut self, first: Buffer, overhead: usize) {
-        self.overhead += overhead as u64;
+        self.moved = self.moved.wrapping_sub(overhead as u64);
         self.waiting = (!first.is_empty()).then_some(Waiting::Buffer(first));
     }
 
@@ -70,7 +70,7 @@ impl Direction {
 
     /// Bytes that the receiver took.
     pub(super) fn bytes(&self) -> u64 {
-        self.moved.saturating_sub(self.overhead)
+        self.moved.cast_signed().max(0).cast_unsigned()
     }
 
     /// A number that changes whenever something moves.
@@ -232,7 +232,7 @@ impl Direction {
                 }
                 Waiting::Pipe(pipe) => (ready!(to.poll_drain(cx, pipe))?, pipe.held() == 0),
             };
-            self.moved += n as u64;
+            self.moved = self.moved.wrapping_add(n as u64);
             if is_delivered {
                 self.waiting = None;
             }
