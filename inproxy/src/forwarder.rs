@@ -94,7 +94,7 @@ impl Forwarder {
 
     /// Not an async function: it would hold its arguments twice, in every idle tunnel. Nor does it
     /// hold what is only needed until the tunnel is open: hence the box, and a future that is not
-    /// moved.
+    /// moved; nor the relay beside what lingers of it: hence the block.
     fn run(
         self: Arc<Self>,
         client: Stream,

@@ -1,8 +1,8 @@
 //! A line of the log as text without colours: what tracing itself would write, made with a quarter
 //! of the work.
 //!
-//! Every connection ends with such a line, in both proxies, and inproxy makes it once more for the
-//! host. Of all that a short connection costs a proxy outside the kernel it was the largest part.
+//! Every connection ends with such a line, in both proxies. Of all that a short one costs them
+//! outside the kernel, tracing's own way to make it was the largest part.
 
 use std::fmt::{self, Debug};
 use std::time::{SystemTime, UNIX_EPOCH};

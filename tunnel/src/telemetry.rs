@@ -113,3 +113,33 @@ fn lines(form: Form, writer: &LogWriter<Stderr>, copy: Option<&Copy>) -> Lines {
         None => lines,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn a_copy_has_the_text_alone_whatever_the_log_is_like() {
+        let (text, json) = (LogFormat::Text, LogFormat::Json);
+        for (format, has_time, is_coloured) in
+            [(text, true, false), (text, false, false), (text, true, true), (json, true, false)]
+        {
+            let form = Form { format, has_time, is_coloured };
+            let copied = Arc::new(Mutex::new(Vec::new()));
+            let to = Arc::clone(&copied);
+            let copy =
+                Copy::new(move |level, line| to.lock().unwrap().push((level, line.to_vec())));
+            let lines = lines(form, &LogWriter::new(io::stderr(), form), Some(&copy));
+            // As in `init_with`, where they come behind the level.
+            let (level, _) = reload::Layer::new(LevelFilter::INFO);
+            let log = tracing_subscriber::registry().with(level).with(lines);
+            tracing::subscriber::with_default(log, || {
+                tracing::warn!(name = "a", "ready");
+                tracing::debug!("not logged");
+            });
+            let expected = [(tracing::Level::WARN, b"ready name=\"a\"".to_vec())];
+            assert_eq!(*copied.lock().unwrap(), expected, "{form:?}");
+        }
+    }
+}
