@@ -85,6 +85,15 @@ impl Process {
         })
     }
 
+    /// Waits until its log tells of so many connections that are over. Of thousands that end at once
+    /// it would be too slow to look at every line again with each that comes: the log would find
+    /// nobody who takes it.
+    pub fn await_ends(&self, count: usize) {
+        self.log.wait("the connections' ends", |state| {
+            (state.account.total() >= count as u64).then_some(())
+        });
+    }
+
     /// What its log says of connections that are over.
     #[must_use]
     pub fn account(&self) -> Account {
