@@ -205,6 +205,8 @@ fn after_quiet_everything_is_given_back(world: &World) {
         drop(open);
         for proxy in proxies {
             proxy.await_ends(earlier + count);
+            let account = proxy.account();
+            assert_eq!(account.of("finished"), account.total(), "{account:?}");
         }
         for (proxy, before) in proxies.iter().zip(before) {
             await_descriptors(proxy, before);
