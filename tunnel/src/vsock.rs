@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, setsockopt};
 use nix::sys::time::TimeVal;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -69,21 +68,12 @@ pub(crate) fn widen(socket: &Socket) -> io::Result<bool> {
     Ok(had_another)
 }
 
-/// Takes the next connection that is queued, and says who connected: CID and port.
-///
-/// Asks first whether there is one: where there is none, accept(2) puts the thread to sleep until
-/// the next tick of the kernel's clock, also for a socket that does not block
-/// (`schedule_timeout(0)` in `vsock_accept`). Every tunnel of this thread would stand still for up
-/// to 4 ms with each connection.
+/// Takes the next connection, which must be queued, and says who connected: CID and port.
 ///
 /// # Errors
 ///
 /// What accept(2) answers.
 pub(crate) fn accept_queued(listener: &Socket) -> io::Result<(Socket, Cid, u32)> {
-    let mut queue = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut queue, PollTimeout::ZERO)? == 0 {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
     let (socket, address) = listener.accept()?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     let (cid, port) = address.as_vsock_address().ok_or(io::ErrorKind::InvalidData)?;
