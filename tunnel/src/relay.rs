@@ -251,7 +251,7 @@ impl Relay {
     }
 
     fn moved(&self) -> u64 {
-        self.sent.moved().wrapping_add(self.received.moved())
+        self.sent.moved() + self.received.moved()
     }
 
     /// The outcome when a side's stream has failed or vanished.

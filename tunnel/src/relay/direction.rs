@@ -20,10 +20,11 @@ pub(super) struct Direction {
     /// For how many reads more to use a pipe, unless one of them is large again.
     pipes: u8,
     spliced: bool,
+    /// Of what the receiver gets first so many bytes are not counted; no more than a head has.
+    overhead: u32,
     /// Until when what waits is held back, unless more comes.
     held: Option<Pin<Box<Sleep>>>,
     stalled: bool,
-    /// What the receiver took, in bytes; less than nothing before it has what is not counted.
     moved: u64,
 }
 
@@ -59,7 +60,7 @@ enum State {
 impl Direction {
     /// Delivers `first`, of which `overhead` bytes are not counted, before anything is read.
     pub(super) fn put_first(&mut self, first: Buffer, overhead: usize) {
-        self.moved = self.moved.wrapping_sub(overhead as u64);
+        self.overhead += u32::try_from(overhead).unwrap_or(u32::MAX);
         self.waiting = (!first.is_empty()).then_some(Waiting::Buffer(first));
     }
 
@@ -70,7 +71,7 @@ impl Direction {
 
     /// Bytes that the receiver took.
     pub(super) fn bytes(&self) -> u64 {
-        self.moved.cast_signed().max(0).cast_unsigned()
+        self.moved.saturating_sub(self.overhead.into())
     }
 
     /// A number that changes whenever something moves.
@@ -232,7 +233,7 @@ impl Direction {
                 }
                 Waiting::Pipe(pipe) => (ready!(to.poll_drain(cx, pipe))?, pipe.held() == 0),
             };
-            self.moved = self.moved.wrapping_add(n as u64);
+            self.moved += n as u64;
             if is_delivered {
                 self.waiting = None;
             }
@@ -291,5 +292,19 @@ mod tests {
         assert_eq!(pipe::pooled(), 1);
         drop(direction);
         assert_eq!(pipe::pooled(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_counted_moves_all_the_same() {
+        let [(_sender, from), (to, _receiver)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+        let [mut from, mut to] = [from, to].map(|socket| Stream::try_from(socket).unwrap());
+        let (mut direction, reverse) = (Direction::default(), Direction::default());
+        direction.put_first(Buffer::holding(b"granted"), 7);
+        poll_fn(|cx| {
+            assert!(direction.poll(cx, &mut from, &mut to, &reverse, None).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!((direction.moved(), direction.bytes()), (7, 0));
     }
 }

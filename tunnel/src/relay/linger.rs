@@ -83,7 +83,7 @@ impl Lingering {
 /// take away what the peer is still to get.
 fn must_linger(stream: &Stream, from: &Direction, to: &Direction) -> bool {
     match stream.kind() {
-        Kind::Tcp => to.moved() != 0,
+        Kind::Tcp => to.moved() > 0,
         Kind::Unix | Kind::Vsock => {
             !to.is_done() && (from.has_ended() || ends(stream)) && !stream.was_aborted()
         }
