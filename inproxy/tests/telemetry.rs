@@ -249,6 +249,7 @@ async fn who_grants_many_tunnels_is_not_asked_for_each() {
         let mut clients = Vec::new();
         for _ in 0..100 {
             clients.push(place.connect(&forwarder).await);
+            // The pace of the tunnels; the clock is paused.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -286,6 +287,7 @@ async fn a_lost_connection_is_made_again_at_once_and_the_longer_it_fails_the_lat
     let place = Place::new();
     let mut outproxy = place.granted().await;
     outproxy.snapshot().await;
+    // Long enough for a connection that holds; the clock is paused.
     tokio::time::sleep(Duration::from_secs(11)).await;
     let mut longest = Duration::ZERO;
     for round in 0..20 {

@@ -141,6 +141,7 @@ pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Optio
 pub(crate) async fn trickle(mut stream: impl AsyncWrite + Unpin) {
     stream.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 99\r\n\r\n").await.unwrap();
     while stream.write_all(b" ").await.is_ok() {
+        // The pace of a server that is slow.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
