@@ -1,5 +1,5 @@
-//! A line of the log as text without colours: what tracing itself would write, made with a quarter
-//! of the work.
+//! A line of the log as text without colours: what tracing itself would write, made with half of
+//! the work.
 //!
 //! Every connection ends with such a line, in both proxies. Of all that a short one costs them
 //! outside the kernel, tracing's own way to make it was the largest part.

@@ -18,7 +18,7 @@ pub struct LossyWriter<F> {
     missing: u64,
     /// Whether the last line has no end.
     torn: bool,
-    /// Whether a write can be told not to wait: to sockets and, from Linux 6.5 on, to pipes.
+    /// Whether a write can be told not to wait: to sockets, and by newer kernels to pipes.
     can_refuse: bool,
 }
 
