@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::libc;
 use thiserror::Error;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 use tunnel::buffer::Buffer;
 use tunnel::connect::connect;
 use tunnel::connections::{Connection, Connections, Stop};
@@ -18,6 +18,7 @@ use tunnel::label::Label;
 use tunnel::listener::Peer;
 use tunnel::relay::{Relay, Side, Timeouts};
 use tunnel::stream::Stream;
+use tunnel::timers::{sleep, timeout};
 
 use crate::config::Config;
 use crate::forwards::{Forwards, Target};

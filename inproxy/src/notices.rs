@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tunnel::buffer::Buffer;
 use tunnel::connect::connect;
 use tunnel::endpoint::Endpoint;
@@ -14,6 +14,7 @@ use tunnel::head::{self, SessionId, TunnelId};
 use tunnel::head_reader::HeadReader;
 use tunnel::notices::{Session, Tunnel};
 use tunnel::stream::Stream;
+use tunnel::timers::timeout;
 
 /// Numbers the tunnels, and connects for notices once an outproxy has said that it sends some: a
 /// proxy that is none sees nothing but CONNECT requests.

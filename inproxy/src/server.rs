@@ -15,7 +15,7 @@ use tunnel::accept::accept;
 use tunnel::chain::Chain;
 use tunnel::endpoint::Endpoint;
 use tunnel::listener::{ListenError, Listener};
-use tunnel::{signals, timers};
+use tunnel::signals;
 
 use crate::application::Application;
 use crate::config::Config;
@@ -79,7 +79,6 @@ impl Server {
         let mut tasks = JoinSet::new();
         let journal = Arc::clone(&self.forwarder);
         tasks.spawn(async move { journal.journal().count_suppressed().await });
-        tasks.spawn(async { timers::keep_one_near().await });
         let listeners = self.listeners.len();
         for listener in self.listeners {
             let forwarder = Arc::clone(&self.forwarder);

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tokio::sync::{SetOnce, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tunnel::accept;
 use tunnel::records::{Application, Level, MAX_TEXT, Snapshot, Source, now, printable};
 use tunnel::telemetry::Copy;
+use tunnel::timers::timeout;
 
 use self::link::Link;
 use crate::config::Config;

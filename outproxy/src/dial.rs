@@ -10,12 +10,13 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use nix::errno::Errno;
 use thiserror::Error;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::Instant;
 use tunnel::connect::connect_tcp;
 use tunnel::destination::Destination;
 use tunnel::host::{DnsName, Host};
 use tunnel::stream::Stream;
 use tunnel::tcp::set_upstream_options;
+use tunnel::timers::{timeout, timeout_at, until};
 
 use crate::resolver::{Answer, DnsError, Family, Lookup, Resolver};
 
@@ -223,7 +224,7 @@ impl Race {
                     }
                 },
                 Some((family, answer)) = self.lookup.next() => self.learn(family, answer),
-                () = sleep_until(self.not_before), if !self.waiting.is_empty() => {
+                () = until(self.not_before), if !self.waiting.is_empty() => {
                     self.start_next(&permitted);
                 }
                 else => return None,

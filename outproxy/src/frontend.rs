@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 use tunnel::accept::accept;
 use tunnel::backlog::Backlog;
 use tunnel::destination::Destination;
 use tunnel::endpoint::Endpoint;
 use tunnel::listener::{ListenError, Listener};
+use tunnel::timers::sleep;
 
 use crate::config::{self, Config};
 use crate::service::Service;

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
 use tunnel::import::ImportError;
 use tunnel::signals::Signals;
-use tunnel::{kernel, output, resources, telemetry};
+use tunnel::{kernel, output, resources, telemetry, timers};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -55,7 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(command::status(&config()?, &cli.config, json))
         }
         None if cli.check => Ok(config().map(|_| ExitCode::SUCCESS)?),
-        None => runtime()?.block_on(serve(config()?, cli.config, inherited)),
+        None => serve(config()?, cli.config, inherited),
     }
 }
 
@@ -63,15 +63,19 @@ fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-async fn serve(config: Config, path: PathBuf, inherited: Inherited) -> anyhow::Result<ExitCode> {
+fn serve(config: Config, path: PathBuf, inherited: Inherited) -> anyhow::Result<ExitCode> {
     let log = telemetry::init(config.log)?;
     kernel::warn_of_hazards();
     let recorder = Recorder::install()?;
     resources::raise_descriptor_limit_or_warn(config.limits.max_connections);
-    let signals = Signals::install()?;
-    let server = Server::open(config, path, log, recorder, inherited).await?;
-    server.run(signals).await;
-    Ok(ExitCode::SUCCESS)
+    timers::start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let signals = Signals::install()?;
+        let server = Server::open(config, path, log, recorder, inherited).await?;
+        server.run(signals).await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 #[expect(clippy::print_stderr, reason = "the log may not be up, or be turned off")]

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 use tunnel::buffer::Buffer;
 use tunnel::endpoint::Cid;
 use tunnel::head::{NOTICES_GRANT, SessionId, TunnelId};
 use tunnel::notices::{Session, Tunnel};
 use tunnel::stream::Stream;
+use tunnel::timers::timeout;
 
 /// All sessions, each under the CID of its client: no client can name another's.
 #[derive(Debug, Default)]

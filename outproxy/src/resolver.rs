@@ -22,10 +22,11 @@ use hickory_resolver::net::NetError;
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tunnel::host::DnsName;
 use tunnel::log_limit::count_suppressed;
 use tunnel::metrics as names;
+use tunnel::timers::{self, timeout};
 
 pub use self::error::DnsError;
 use self::memory::{Change, Memory, Recall};
@@ -174,7 +175,7 @@ impl Resolver {
         let seconds = self.0.seconds.clone();
         let mut queries = self.0.queries.lock().unwrap_or_else(PoisonError::into_inner);
         while queries.try_join_next().is_some() {}
-        queries.spawn(async move {
+        let query = async move {
             let begun = Instant::now();
             let result = asked.await.unwrap_or_else(|_| {
                 Err(DnsError::TimedOut { name: question.name.clone(), after: budget })
@@ -186,7 +187,8 @@ impl Resolver {
             }
             lock(&state).finish(&question, &result);
             sender.send_replace(Some(result));
-        });
+        };
+        queries.spawn_on(query, &timers::runtime());
         Some(pending)
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tunnel::buffer::Buffer;
 use tunnel::connections::{Connection, Connections, Stop};
 use tunnel::destination::Destination;
@@ -19,6 +19,7 @@ use tunnel::listener::Peer;
 use tunnel::notices::{Session, Tunnel};
 use tunnel::relay::{Lingering, Relay, Side, Timeouts};
 use tunnel::stream::Stream;
+use tunnel::timers::timeout;
 use tunnel::traffic::Traffic;
 use tunnel::vsock;
 

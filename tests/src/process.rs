@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::libc::SYS_epoll_pwait;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
@@ -150,6 +151,20 @@ impl Process {
         let schedstat = self.proc("schedstat");
         let time = schedstat.split_whitespace().next().expect("a time");
         Duration::from_nanos(time.parse().expect("a number"))
+    }
+
+    /// For how long its first thread waits for events at most, in milliseconds, or -1 for ever:
+    /// the fourth argument of epoll_pwait(2). `None` if it is doing something else.
+    #[must_use]
+    pub fn limit_of_its_rest(&self) -> Option<i32> {
+        let call = self.proc("syscall");
+        let mut words = call.split_whitespace();
+        if words.next()? != SYS_epoll_pwait.to_string() {
+            return None;
+        }
+        let register = u64::from_str_radix(words.nth(3)?.strip_prefix("0x")?, 16).ok()?;
+        let limit = u32::try_from(register & u64::from(u32::MAX)).ok()?;
+        Some(limit.cast_signed())
     }
 
     fn bytes(&self, field: &str) -> u64 {

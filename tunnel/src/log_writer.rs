@@ -17,7 +17,7 @@ use crate::lossy_writer::{LossyWriter, PATIENCE};
 use crate::metrics as names;
 use crate::telemetry::OTHERS;
 
-/// Takes whole lines, and never waits long: nobody may read them, and the one thread that logs is
+/// Takes whole lines, and never waits long: nobody may read them, and the thread that logs is mostly
 /// the one that relays. Lines that nobody takes are counted, and told of once somebody does.
 #[derive(Debug)]
 pub(crate) struct LogWriter<F>(Arc<Mutex<State<F>>>);

@@ -14,10 +14,10 @@ use std::time::Duration;
 use nix::libc;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
 use crate::buffer::Buffer;
 use crate::pipe::Pipe;
+use crate::timers::timeout;
 use crate::vsock::LostData;
 use crate::{tcp, vsock};
 use socket::Socket;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::MissedTickBehavior;
 use tunnel::records::Level;
 use tunnel::telemetry::OTHERS;
+use tunnel::timers::interval;
 
 use super::enclave::Enclave;
 use super::journald::Journald;

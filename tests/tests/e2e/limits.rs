@@ -28,6 +28,7 @@ crate::scenarios![
     a_half_closed_connection_ends_in_a_reset,
     an_idle_tunnel_takes_little_memory,
     after_quiet_everything_is_given_back,
+    whoever_rests_does_so_without_a_time_limit,
 ];
 
 fn idle_connections_block_nobody(world: &World) {
@@ -225,15 +226,40 @@ fn after_quiet_everything_is_given_back(world: &World) {
     }
 }
 
+/// The kernel would arm a timer, and disarm it, for every message.
+fn whoever_rests_does_so_without_a_time_limit(world: &World) {
+    let tunnel = world.tunnel();
+    let listener = listen(HSM);
+    let mut client = connect(&world.enclave, HSM);
+    let mut upstream = accept(&listener);
+    // Time-outs are pending, and the telemetry's own timers.
+    ping(&mut client, &mut upstream);
+    let proxies: [&Process; 2] = [&tunnel.outproxy, &tunnel.inproxy];
+    for proxy in proxies {
+        await_eventually(|| match proxy.limit_of_its_rest() {
+            Some(-1) => Ok(()),
+            limit => Err(format!("it rests for {limit:?}")),
+        });
+    }
+}
+
 fn memory(tunnel: &Tunnel) -> [u64; 2] {
     [tunnel.outproxy.memory(), tunnel.inproxy.memory()]
 }
 
 /// What was logged as ended is closed a moment later; no event tells of that.
 fn await_descriptors(process: &Process, count: usize) {
+    await_eventually(|| match process.descriptors() {
+        open if open > count => Err(format!("{open} of {count} descriptors")),
+        _ => Ok(()),
+    });
+}
+
+/// For what happens soon, and no event tells of.
+fn await_eventually(happened: impl Fn() -> Result<(), String>) {
     let deadline = Instant::now() + patience();
-    while process.descriptors() > count {
-        assert!(Instant::now() < deadline, "{} of {count} descriptors", process.descriptors());
+    while let Err(state) = happened() {
+        assert!(Instant::now() < deadline, "{state}");
         thread::yield_now();
     }
 }
