@@ -162,14 +162,13 @@ impl Relay {
             Outcome::Aborted(side, _) => Some(side),
             Outcome::HalfCloseTimeout | Outcome::IdleTimeout | Outcome::Stopped(_) => None,
         };
-        if let Some((side, tunnel)) = tunnel
-            && failed != Some(side)
-        {
+        let session = tunnel.filter(|(side, _)| failed != Some(*side)).map(|(_, tunnel)| {
             // Also where closing the stream would tell: the peer's half-close may be on its way,
             // and once that was sent the peer can no longer see what the close means.
             tunnel.notify_aborted();
-        }
-        let lingering = Lingering::abort(self, failed, limit);
+            Arc::clone(tunnel.session())
+        });
+        let lingering = Lingering::abort(self, failed, limit, session);
         (Summary { outcome, sent, received }, lingering)
     }
 

@@ -126,6 +126,30 @@ async fn an_abort_reaches_a_client_that_has_half_closed_at_once() {
 }
 
 #[tokio::test]
+async fn an_abort_is_told_to_who_connects_for_notices_only_afterwards() {
+    let (mut near, accepted) = UnixStream::pair().unwrap();
+    let (upstream, dialled) = tcp_pair().await;
+    let session: Arc<Session> = Arc::default();
+    // As outproxy, which knows a session as long as it is of use.
+    let known = Arc::downgrade(&session);
+    let mut relay =
+        Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(dialled).unwrap());
+    relay.set_tunnel(Side::Client, session.register(NUMBER).unwrap());
+    drop(session);
+    near.shutdown().await.unwrap();
+    SockRef::from(&upstream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(upstream);
+    let (summary, lingering) = soon(relay.run(TIMEOUTS, pending::<()>())).await;
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Upstream, _)), "{summary:?}");
+
+    let mut words = connect(&known.upgrade().expect("there is something to tell"));
+    assert_eq!(hear(&mut words).await, NUMBER);
+    let closed = tokio::spawn(lingering.closed());
+    drop((near, words));
+    soon(closed).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_notice_split_anywhere_is_understood() {
     for split in 1..8 {
         let Near { mut client, mut words, relay, session: _session, far: _far } = near().await;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv};
@@ -11,6 +12,7 @@ use tokio::io::Interest;
 use super::direction::Direction;
 use super::{Relay, Side};
 use crate::buffer::Buffer;
+use crate::notices::Session;
 use crate::stream::{Kind, Stream};
 use crate::timers::timeout;
 use crate::vsock::BUFFER_SIZE;
@@ -27,17 +29,24 @@ pub struct Lingering {
     client: Option<Stream>,
     upstream: Option<Stream>,
     limit: Duration,
+    /// Has the abort still to tell, where the other process has not connected for notices yet.
+    session: Option<Arc<Session>>,
 }
 
 impl Lingering {
     /// Nothing lingers.
     pub(super) fn none() -> Self {
-        Self { client: None, upstream: None, limit: Duration::ZERO }
+        Self { client: None, upstream: None, limit: Duration::ZERO, session: None }
     }
 
     /// Aborts both streams of a relay, of which `failed` needs no care. What must linger does,
-    /// for `limit` at the most.
-    pub(super) fn abort(relay: Relay, failed: Option<Side>, limit: Duration) -> Self {
+    /// for `limit` at the most, and as long what `session` has to say of it is kept.
+    pub(super) fn abort(
+        relay: Relay,
+        failed: Option<Side>,
+        limit: Duration,
+        session: Option<Arc<Session>>,
+    ) -> Self {
         let Relay { client, upstream, sent, received, .. } = relay;
         let linger = |side, stream: Stream, from: &Direction, to: &Direction| {
             let lingers = failed != Some(side) && must_linger(&stream, from, to);
@@ -47,6 +56,7 @@ impl Lingering {
             client: linger(Side::Client, client, &sent, &received),
             upstream: linger(Side::Upstream, upstream, &received, &sent),
             limit,
+            session,
         }
     }
 
@@ -56,7 +66,7 @@ impl Lingering {
     pub fn abort_alone(stream: Stream, limit: Duration) -> Self {
         let nothing = Direction::default();
         let lingers = must_linger(&stream, &nothing, &nothing);
-        Self { client: lingers.then_some(stream), upstream: None, limit }
+        Self { client: lingers.then_some(stream), limit, ..Self::none() }
     }
 
     /// Closes what lingers, as soon as it can be.
@@ -76,6 +86,7 @@ impl Lingering {
             // Nothing is left to report: the tunnel's outcome is known already.
             let _ = timeout(self.limit, until_closable(&stream)).await;
         }
+        drop(self.session);
     }
 }
 
