@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::task::{Context, Waker};
 
+use foldhash::fast::RandomState;
+
 use super::{BYE, ENDED, PING, PONG, RETIRING, Wire};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) tunnels: HashMap<u64, Registered>,
+    /// Looked into for each message that is relayed.
+    pub(super) tunnels: HashMap<u64, Registered, RandomState>,
     /// How many tunnels there have been.
     pub(super) registered: u64,
     /// Which of the connections so far is in use.
