@@ -107,11 +107,8 @@ async fn a_trial_that_succeeds_opens_the_way_for_all() {
     assert!(is_known(&policy.reach(None, &destination).await));
     sleep(FIRST_BACKOFF).await;
     let opened = join_all((0..100).map(|_| policy.reach(None, &destination))).await;
-    // Those who came before it had succeeded were told what was known.
-    assert_eq!(opened.iter().filter(|result| result.is_ok()).count(), 1);
-    for _ in 0..100 {
-        policy.reach(None, &destination).await.unwrap();
-    }
+    // The first of them is the trial. On one machine nobody comes before it has succeeded.
+    assert!(opened.iter().all(Result::is_ok));
     assert_eq!(policy.health.count(), Count { up: 1, ..Count::default() });
 }
 

@@ -5,7 +5,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, getpeername, recv, send};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -25,8 +25,9 @@ pub(super) struct Socket {
     /// connects mostly speaks at once; and who was sent something may have run and answered before
     /// the call came back.
     is_due: bool,
-    /// Whether a look has found something each time so far.
-    pays: bool,
+    /// Whether a look has found something each time so far. Nobody knows before there was
+    /// something to read: a peer that has said nothing yet is seldom that quick.
+    pays: Option<bool>,
     /// It stands here, where it takes no room: every idle tunnel has two of these.
     kind: Kind,
     descriptor: OwnedFd,
@@ -45,6 +46,10 @@ impl Socket {
 
     /// Watches a socket whose connect(2) may still be in progress, until that has ended.
     pub(super) async fn connecting(descriptor: OwnedFd, kind: Kind) -> io::Result<Self> {
+        // On one machine TCP connects before connect(2) comes back, though that says EINPROGRESS.
+        if getpeername(&descriptor).is_ok() {
+            return Self::new(descriptor, kind);
+        }
         let socket = Self::watching(descriptor, kind, true)?;
         if let Some(watched) = &socket.watched {
             // What is ready stays so: the first write may go ahead.
@@ -60,7 +65,7 @@ impl Socket {
             "every other tunnel would wait for its calls"
         );
         let mut socket =
-            Self { watched: None, watches_room, is_due: false, pays: true, kind, descriptor };
+            Self { watched: None, watches_room, is_due: false, pays: None, kind, descriptor };
         socket.watch()?;
         Ok(socket)
     }
@@ -119,11 +124,14 @@ impl Socket {
                 Poll::Pending if mem::take(&mut self.is_due) => {
                     return match take(self.descriptor.as_fd()) {
                         Err(error) if is_passing(&error) => {
-                            self.pays = false;
+                            self.pays = Some(false);
                             Poll::Pending
                         }
                         // If that was not all, the runtime will hear of the rest.
-                        taken => Poll::Ready(taken.map(|(n, _)| n)),
+                        taken => {
+                            self.pays.get_or_insert(true);
+                            Poll::Ready(taken.map(|(n, _)| n))
+                        }
                     };
                 }
                 Poll::Pending => return Poll::Pending,
@@ -131,6 +139,7 @@ impl Socket {
             self.is_due = false;
             match take(self.descriptor.as_fd()) {
                 Ok((n, was_all)) => {
+                    self.pays.get_or_insert(true);
                     if was_all {
                         readable.clear_ready();
                     } else {
@@ -155,7 +164,7 @@ impl Socket {
             match give(self.descriptor.as_fd()) {
                 Err(error) if is_passing(&error) => {}
                 given => {
-                    self.is_due = self.pays;
+                    self.is_due = self.pays == Some(true);
                     return Poll::Ready(given);
                 }
             }
@@ -171,7 +180,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 given => {
-                    self.is_due = self.pays;
+                    self.is_due = self.pays == Some(true);
                     return Poll::Ready(given);
                 }
             }
@@ -233,22 +242,35 @@ mod tests {
         assert_eq!(read(&mut socket), None, "the runtime tells of what comes later");
     }
 
-    #[tokio::test]
-    async fn an_answer_that_is_there_already_is_not_waited_for() {
+    /// A socket whose peer has answered once.
+    async fn acquainted() -> (UnixStream, Socket) {
         let (mut peer, socket) = pair();
         let mut socket = Socket::new(socket, Kind::Unix).unwrap();
+        exchange(&mut peer, &mut socket);
+        assert_eq!(read(&mut socket), None, "nobody answers at once the first time");
+        tokio::task::yield_now().await;
+        assert_eq!(read(&mut socket), Some(5), "the runtime has heard of it");
+        (peer, socket)
+    }
+
+    fn exchange(peer: &mut UnixStream, socket: &mut Socket) {
+        write(socket);
+        peer.read_exact(&mut [0; 7]).unwrap();
+        peer.write_all(b"reply").unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_already_is_not_waited_for() {
+        let (mut peer, mut socket) = acquainted().await;
         for _ in 0..3 {
-            write(&mut socket);
-            peer.read_exact(&mut [0; 7]).unwrap();
-            peer.write_all(b"reply").unwrap();
+            exchange(&mut peer, &mut socket);
             assert_eq!(read(&mut socket), Some(5));
         }
     }
 
     #[tokio::test]
     async fn who_takes_his_time_is_not_looked_for_again() {
-        let (mut peer, socket) = pair();
-        let mut socket = Socket::new(socket, Kind::Unix).unwrap();
+        let (mut peer, mut socket) = acquainted().await;
         write(&mut socket);
         assert_eq!(read(&mut socket), None);
         write(&mut socket);
