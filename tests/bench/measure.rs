@@ -34,11 +34,17 @@ pub(crate) fn measure(
     server.line()?;
     let (side, _) = chain.entry;
     let pids = chain.pids();
-    let before = Usage::cpu(&pids);
-    let mut client = Helper::start(lab, side, core, client(scenario.load(limit), chain)?)?;
+    let command = client(scenario.load(limit), chain)?;
     if let Scenario::Idle { tunnels } = scenario {
-        return hold(&mut client, &pids, tunnels);
+        let at_rest = worse(&memory(&pids)) / 1024.0;
+        fill_history(chain, lab)?;
+        let mut client = Helper::start(lab, side, core, command)?;
+        let mut figures = hold(&mut client, &pids, tunnels)?;
+        figures.push((Metric::AtRest, at_rest));
+        return Ok(figures);
     }
+    let before = Usage::cpu(&pids);
+    let mut client = Helper::start(lab, side, core, command)?;
     let line = client.line()?;
     client.child.wait()?;
     let cpu = Usage::cpu(&pids) - before;
@@ -68,15 +74,26 @@ fn figures(scenario: Scenario, measured: &Value, cpu: f64) -> Vec<(Metric, f64)>
     }
 }
 
-/// Memory at rest, with so many tunnels open, and after they have closed.
+/// Makes connections, one after another, until relays that remember the last ones have all that they
+/// ever remember: what that takes is no tunnel's, nor would it be given back.
+fn fill_history(chain: &Chain, lab: &Lab) -> anyhow::Result<()> {
+    let load = Scenario::Connect { at_once: 1 }.load(patience());
+    let mut command = client(load, chain)?;
+    command.args(["--count", LONGEST_HISTORY]);
+    let mut client = Helper::start(lab, chain.entry.0, None, command)?;
+    client.line()?;
+    client.child.wait()?;
+    Ok(())
+}
+
+/// Memory before, with so many tunnels open, and after they have closed.
 fn hold(client: &mut Helper, pids: &[u32], tunnels: usize) -> anyhow::Result<Vec<(Metric, f64)>> {
-    let memory = || -> Vec<_> { pids.iter().map(|pid| Usage::of(&[*pid]).memory).collect() };
     let descriptors = || Usage::of(pids).descriptors;
     // Nothing can be open yet: the client has not been told to begin.
-    let (rest, at_rest) = (memory(), descriptors());
+    let (rest, at_rest) = (memory(pids), descriptors());
     client.say()?;
     client.line()?;
-    let held = memory();
+    let held = memory(pids);
     client.say()?;
     let deadline = Instant::now() + patience();
     while descriptors() > at_rest {
@@ -85,16 +102,23 @@ fn hold(client: &mut Helper, pids: &[u32], tunnels: usize) -> anyhow::Result<Vec
         }
         pause();
     }
-    let left = memory();
+    let left = memory(pids);
     let per_tunnel = |relay: usize| (held[relay] - rest[relay]) / tunnels as f64;
-    let growth = |relay: usize| left[relay] - rest[relay];
-    let worse = |of: &dyn Fn(usize) -> f64| (0..pids.len()).map(of).fold(f64::MIN, f64::max);
+    let growth: Vec<_> = left.iter().zip(&rest).map(|(left, rest)| left - rest).collect();
     Ok(vec![
-        (Metric::AtRest, worse(&|relay| rest[relay] / 1024.0)),
         (Metric::InPerTunnel, per_tunnel(0)),
         (Metric::OutPerTunnel, per_tunnel(1)),
         (Metric::Left, worse(&growth)),
     ])
+}
+
+/// Of each relay, in KiB.
+fn memory(pids: &[u32]) -> Vec<f64> {
+    pids.iter().map(|pid| Usage::of(&[*pid]).memory).collect()
+}
+
+fn worse(relays: &[f64]) -> f64 {
+    relays.iter().copied().fold(f64::MIN, f64::max)
 }
 
 fn client(arguments: Arguments, chain: &Chain) -> anyhow::Result<Command> {
@@ -160,3 +184,6 @@ impl Drop for Helper {
         let _ = self.child.wait();
     }
 }
+
+/// Connections: more than inproxy keeps lines of for a host that does not take them.
+const LONGEST_HISTORY: &str = "2500";
