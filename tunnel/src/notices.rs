@@ -111,12 +111,11 @@ impl Session {
                     Poll::Pending => {}
                 }
             }
-            let mut buffer = Buffer::take();
-            match ready!(stream.poll_read(cx, &mut buffer)) {
-                Ok(0) | Err(_) => return Poll::Ready(lost),
-                Ok(_) => {}
-            }
-            if let Some(ended) = self.hear(wire, buffer.filled()) {
+            let ended = match ready!(stream.poll_read_buffer(cx)) {
+                Ok(words) if !words.is_empty() => self.hear(wire, words.filled()),
+                Ok(_) | Err(_) => return Poll::Ready(lost),
+            };
+            if let Some(ended) = ended {
                 return Poll::Ready(ended);
             }
         }

@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::libc;
@@ -71,14 +71,28 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
-        let read = match self.kind() {
-            Kind::Tcp | Kind::Unix => self.socket.poll_read(cx, buffer.unfilled()),
-            Kind::Vsock => self.socket.poll_read(cx, buffer.unfilled()).map_err(LostData::name),
-        };
-        if let Poll::Ready(Ok(n)) = read {
+        let n = ready!(self.socket.poll_read(cx, buffer.unfilled())).map_err(|e| self.name(e))?;
+        buffer.fill(n);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Reads into a buffer that is taken when there may be something to read, and no earlier. An
+    /// empty one is the end of the stream.
+    pub(crate) fn poll_read_buffer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
+        let read = self.socket.poll_take(cx, |socket| {
+            let mut buffer = Buffer::take();
+            let (n, was_all) = socket::read(socket, buffer.unfilled())?;
             buffer.fill(n);
+            Ok((buffer, was_all))
+        });
+        read.map_err(|error| self.name(error))
+    }
+
+    fn name(&self, error: io::Error) -> io::Error {
+        match self.kind() {
+            Kind::Tcp | Kind::Unix => error,
+            Kind::Vsock => LostData::name(error),
         }
-        read
     }
 
     /// Writes some of `bytes`, and says how much.
@@ -166,7 +180,7 @@ impl Stream {
         let hanging_up = async {
             self.write_all(last_words).await?;
             self.shutdown_write()?;
-            while poll_fn(|cx| self.poll_read(cx, &mut Buffer::take())).await? > 0 {}
+            while !poll_fn(|cx| self.poll_read_buffer(cx)).await?.is_empty() {}
             io::Result::Ok(())
         };
         if let Ok(Ok(())) = timeout(limit, hanging_up).await {
@@ -183,7 +197,7 @@ impl Stream {
         }
         let closing = async {
             self.shutdown_write()?;
-            while poll_fn(|cx| self.poll_read(cx, &mut Buffer::take())).await? > 0 {}
+            while !poll_fn(|cx| self.poll_read_buffer(cx)).await?.is_empty() {}
             io::Result::Ok(())
         };
         // A peer that does not close, or fails, was told all the same.

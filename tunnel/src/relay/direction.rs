@@ -199,8 +199,8 @@ impl Direction {
             self.waiting = (n > 0).then_some(Waiting::Pipe(pipe));
             return Poll::Ready(Ok(n));
         }
-        let mut buffer = Buffer::take();
-        let n = ready!(from.poll_read(cx, &mut buffer))?;
+        let buffer = ready!(from.poll_read_buffer(cx))?;
+        let n = buffer.filled().len();
         self.pipes = if n >= BULK && from.can_splice(to) { PIPES } else { 0 };
         self.waiting = (n > 0).then_some(Waiting::Buffer(buffer));
         Poll::Ready(Ok(n))
@@ -273,6 +273,7 @@ const PIPES: u8 = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer;
     use std::future::poll_fn;
     use tokio::io::AsyncWriteExt;
     use tokio::net::UnixStream;
@@ -293,6 +294,26 @@ mod tests {
         assert_eq!(pipe::pooled(), 1);
         drop(direction);
         assert_eq!(pipe::pooled(), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_a_buffer_before_there_is_something_to_read() {
+        let [(mut sender, from), (to, _receiver)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+        let [mut from, mut to] = [from, to].map(|socket| Stream::try_from(socket).unwrap());
+        let (mut direction, reverse) = (Direction::default(), Direction::default());
+        poll_fn(|cx| {
+            assert!(direction.poll(cx, &mut from, &mut to, &reverse, None).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(buffer::pooled(), 0);
+        sender.write_all(b"something").await.unwrap();
+        poll_fn(|cx| {
+            assert!(direction.poll(cx, &mut from, &mut to, &reverse, None).is_pending());
+            if direction.moved() == 0 { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        assert_eq!(buffer::pooled(), 1);
     }
 
     #[tokio::test]

@@ -93,12 +93,7 @@ impl Socket {
         cx: &mut Context<'_>,
         room: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let size = room.len();
-        self.poll_take(cx, |socket| {
-            let (n, _) = recv(socket, &mut *room, RecvFlags::empty())?;
-            // Less than there is room for was all that there is.
-            Ok((n, 0 < n && n < size))
-        })
+        self.poll_take(cx, |socket| read(socket, room))
     }
 
     /// Writes some of `bytes`, and says how much.
@@ -110,13 +105,13 @@ impl Socket {
         self.poll_give(cx, |socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
     }
 
-    /// Calls `take` when there may be something to read. It says how much it took, and whether
-    /// that was all.
-    pub(super) fn poll_take(
+    /// Calls `take` when there may be something to read. It says what it took, and whether that was
+    /// all.
+    pub(super) fn poll_take<T>(
         &mut self,
         cx: &mut Context<'_>,
-        mut take: impl FnMut(BorrowedFd<'_>) -> io::Result<(usize, bool)>,
-    ) -> Poll<io::Result<usize>> {
+        mut take: impl FnMut(BorrowedFd<'_>) -> io::Result<(T, bool)>,
+    ) -> Poll<io::Result<T>> {
         let watched = self.watched.as_ref().ok_or_else(unwatched)?;
         loop {
             let mut readable = match watched.poll_read_ready(cx) {
@@ -130,7 +125,7 @@ impl Socket {
                         // If that was not all, the runtime will hear of the rest.
                         taken => {
                             self.pays.get_or_insert(true);
-                            Poll::Ready(taken.map(|(n, _)| n))
+                            Poll::Ready(taken.map(|(taken, _)| taken))
                         }
                     };
                 }
@@ -138,14 +133,14 @@ impl Socket {
             };
             self.is_due = false;
             match take(self.descriptor.as_fd()) {
-                Ok((n, was_all)) => {
+                Ok((taken, was_all)) => {
                     self.pays.get_or_insert(true);
                     if was_all {
                         readable.clear_ready();
                     } else {
                         readable.retain_ready();
                     }
-                    return Poll::Ready(Ok(n));
+                    return Poll::Ready(Ok(taken));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -192,6 +187,13 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Reads into `room`, which must not be empty. Says how much, and whether that was all.
+pub(super) fn read(socket: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<(usize, bool)> {
+    let size = room.len();
+    let (n, _) = recv(socket, room, RecvFlags::empty())?;
+    Ok((n, 0 < n && n < size))
 }
 
 /// Whether a call may succeed a moment later.
