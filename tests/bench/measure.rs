@@ -102,7 +102,7 @@ fn hold(client: &mut Helper, pids: &[u32], tunnels: usize) -> anyhow::Result<Vec
         }
         pause();
     }
-    let left = memory(pids);
+    let left = settled_memory(pids);
     let per_tunnel = |relay: usize| (held[relay] - rest[relay]) / tunnels as f64;
     let growth: Vec<_> = left.iter().zip(&rest).map(|(left, rest)| left - rest).collect();
     Ok(vec![
@@ -110,6 +110,20 @@ fn hold(client: &mut Helper, pids: &[u32], tunnels: usize) -> anyhow::Result<Vec
         (Metric::OutPerTunnel, per_tunnel(1)),
         (Metric::Left, worse(&growth)),
     ])
+}
+
+/// Memory once it has not changed for a second: what is to be told of so many ends takes a moment.
+fn settled_memory(pids: &[u32]) -> Vec<f64> {
+    let deadline = Instant::now() + patience();
+    let (mut settled, mut since) = (memory(pids), Instant::now());
+    while since.elapsed() < Duration::from_secs(1) && Instant::now() < deadline {
+        pause();
+        let now = memory(pids);
+        if now != settled {
+            (settled, since) = (now, Instant::now());
+        }
+    }
+    settled
 }
 
 /// Of each relay, in KiB.
