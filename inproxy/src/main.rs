@@ -46,9 +46,7 @@ fn serve(config: Config, application: &[OsString]) -> anyhow::Result<ExitCode> {
     let outbox = config.telemetry.map(|_| Arc::new(Outbox::default()));
     telemetry::init_with(config.log, outbox.clone().map(inproxy::telemetry::copy))?;
     kernel::warn_of_hazards();
-    timers::start()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
+    timers::start()?.block_on(async {
         let duty = Duty::new(application).context("failed to catch signals")?;
         let mut telemetry = outbox.map(|outbox| Telemetry::start(&config, outbox));
         let result = do_duty(config, duty, telemetry.as_mut()).await;

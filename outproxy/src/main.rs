@@ -68,9 +68,7 @@ fn serve(config: Config, path: PathBuf, inherited: Inherited) -> anyhow::Result<
     kernel::warn_of_hazards();
     let recorder = Recorder::install()?;
     resources::raise_descriptor_limit_or_warn(config.limits.max_connections);
-    timers::start()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
+    timers::start()?.block_on(async {
         let signals = Signals::install()?;
         let server = Server::open(config, path, log, recorder, inherited).await?;
         server.run(signals).await;

@@ -13,17 +13,18 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{self, Instant, Interval, Sleep, Timeout};
 
 static RUNTIME: OnceLock<Handle> = OnceLock::new();
 
-/// Starts the thread that waits for timers, for the rest of the process.
+/// Starts the thread that waits for timers, for the rest of the process, and gives a runtime for all
+/// else, which has none.
 ///
 /// # Errors
 ///
 /// The kernel has no thread or no descriptors for it.
-pub fn start() -> io::Result<()> {
+pub fn start() -> io::Result<Runtime> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     if RUNTIME.set(runtime.handle().clone()).is_ok() {
         thread::Builder::new()
@@ -31,7 +32,7 @@ pub fn start() -> io::Result<()> {
             .stack_size(STACK)
             .spawn(move || runtime.block_on(keep_one_near()))?;
     }
-    Ok(())
+    Builder::new_current_thread().enable_io().build()
 }
 
 /// A runtime that has timers, for libraries that make their own.
