@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::process::{Outproxy, Place, connect};
+use crate::sources::sources;
 use crate::{ADMIN, LISTEN};
 
 fn reload(place: &Place, outproxy: &Outproxy, format: &str, level: &str) {
@@ -52,12 +52,8 @@ fn every_key_is_documented_and_every_documented_key_is_logged() {
     let documented = documented_keys();
     let mut logged: BTreeSet<String> = ["timestamp", "level", "message"].map(Into::into).into();
     for program in ["enclave-app", "inproxy", "outproxy", "tunnel"] {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(program).join("src");
-        for file in sources(&root) {
-            let source = fs::read_to_string(file).unwrap();
-            let (logging, _) =
-                source.split_once("#[cfg(test)]\nmod tests").unwrap_or((&source, ""));
-            logged.extend(keys_in(logging));
+        for (_, source) in sources(program) {
+            logged.extend(keys_in(&source));
         }
     }
     let undocumented: Vec<_> = logged.difference(&documented).collect();
@@ -72,12 +68,6 @@ pub(crate) fn documented_keys() -> BTreeSet<String> {
     let document = fs::read_to_string(path).unwrap();
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| Some(row.split_once('`')?.0.into())).collect()
-}
-
-fn sources(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let (directories, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    directories.iter().flat_map(|directory| sources(directory)).chain(files).collect()
 }
 
 /// The keys of all events in a source.

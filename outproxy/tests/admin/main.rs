@@ -10,6 +10,7 @@ mod logging;
 mod monitoring;
 mod process;
 mod schema;
+mod sources;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener};
