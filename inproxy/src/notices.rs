@@ -83,6 +83,7 @@ impl Notices {
         current.not_before = now + self.limit * 2 + PAUSE;
         drop(current);
         let (notices, session) = (Arc::clone(self), Arc::clone(tunnel.session()));
+        let expecting = session.expect_connection();
         tokio::spawn(async move {
             match notices.connect(id.session).await {
                 Ok((stream, rest)) => {
@@ -90,6 +91,7 @@ impl Notices {
                 }
                 Err(error) => tracing::debug!(%error, "failed to connect for notices"),
             }
+            drop(expecting);
         });
     }
 

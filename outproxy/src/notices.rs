@@ -23,7 +23,11 @@ type Sessions = HashMap<(Option<Cid>, SessionId), Weak<Session>>;
 impl Notices {
     /// Registers a tunnel. `None` if notices of it cannot be sent.
     pub fn register(&self, cid: Option<Cid>, id: TunnelId) -> Option<Tunnel> {
-        self.session(cid, id.session)?.register(id.number)
+        let tunnel = self.session(cid, id.session)?.register(id.number)?;
+        if let Some(expecting) = tunnel.session().expect_connection() {
+            tokio::spawn(expecting.wait(LONGEST_ATTEMPT));
+        }
+        Some(tunnel)
     }
 
     /// A client's session, which lasts as long as somebody holds it. `None` if the client has too
@@ -41,6 +45,15 @@ impl Notices {
         let session = Arc::new(Session::default());
         sessions.insert((cid, id), Arc::downgrade(&session));
         Some(session)
+    }
+
+    /// Has the tunnels of a client wait for a connection for notices no longer.
+    pub fn expect_no_connection(&self, cid: Option<Cid>) {
+        self.lock()
+            .iter()
+            .filter(|((of, _), _)| *of == cid)
+            .filter_map(|(_, session)| session.upgrade())
+            .for_each(|session| session.expect_no_connection());
     }
 
     /// Tells every client that this process takes no new tunnels.
@@ -71,6 +84,9 @@ pub async fn serve(session: Arc<Session>, mut stream: Stream, rest: Buffer, limi
     }
 }
 
+/// How long the client of a new session has to connect for notices. It does so as soon as it has
+/// its first tunnel; meanwhile that may be over.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
 /// How many sessions a client may have. One is enough, but one that ends may still have tunnels.
 const MOST_PER_CLIENT: usize = 16;
 
@@ -89,6 +105,17 @@ mod tests {
         assert!(!Arc::ptr_eq(&own, &other) && !Arc::ptr_eq(&own, &local));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_session_outlives_its_first_tunnel_until_the_client_has_had_time_to_connect() {
+        let notices = Notices::default();
+        drop(notices.register(None, TunnelId { session: ID, number: 1 }));
+        let known = || notices.all().len();
+        tokio::time::sleep(LONGEST_ATTEMPT / 2).await;
+        assert_eq!(known(), 1);
+        tokio::time::sleep(LONGEST_ATTEMPT).await;
+        assert_eq!(known(), 0);
+    }
+
     #[test]
     fn a_client_with_too_many_sessions_leaves_the_others_theirs() {
         let notices = Notices::default();
@@ -103,8 +130,8 @@ mod tests {
         assert!(session(16, MOST_PER_CLIENT).is_some());
     }
 
-    #[test]
-    fn a_number_names_one_tunnel_at_a_time() {
+    #[tokio::test]
+    async fn a_number_names_one_tunnel_at_a_time() {
         let notices = Notices::default();
         let register = || notices.register(None, TunnelId { session: ID, number: 1 });
         let first = register();

@@ -129,7 +129,11 @@ impl Service {
             Some(connection) => {
                 tokio::spawn(service.run(stream, client, to, connection));
             }
-            None => service.refuse(stream, client, to.as_deref(), to.is_some(), &Refusal::TooMany),
+            None => {
+                // It may have wanted to connect for notices.
+                self.notices.expect_no_connection(client.cid());
+                service.refuse(stream, client, to.as_deref(), to.is_some(), &Refusal::TooMany);
+            }
         }
     }
 

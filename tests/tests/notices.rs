@@ -20,7 +20,7 @@ use tests::proxies::binary;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
-use tunnel::head;
+use tunnel::head::{self, SessionId, TunnelId};
 use tunnel::listener::Peer;
 use tunnel::stream::Stream;
 
@@ -157,6 +157,26 @@ fn a_foreign_client_gets_a_tunnel_without_notices() {
         drop(upstream);
         let (reply, end) = read_all(&mut client).await;
         assert!(reply == format!("{}reply", head::GRANT).as_bytes() && end.is_ok());
+    });
+}
+
+#[test]
+fn an_abort_is_told_to_a_client_that_connects_for_notices_only_afterwards() {
+    run(async {
+        let world = World::new(0).await;
+        let mut client = soon(world.connect()).await;
+        let destination = world.upstream.local_addr().unwrap().to_string().parse().unwrap();
+        let id = TunnelId { session: SessionId::new(7), number: 1 };
+        client.write_all(head::request(&destination, Some(id)).as_bytes()).await.unwrap();
+        let (upstream, _) = soon(world.upstream.accept()).await.unwrap();
+        reads(&mut client, head::GRANT_WITH_NOTICES).await;
+        reset(upstream);
+        // The client's half-close comes too late: it does not know what this end is.
+        assert!(read_all(&mut client).await.0.is_empty());
+        let mut words = soon(world.connect()).await;
+        words.write_all(head::notices_request(id.session).as_bytes()).await.unwrap();
+        reads(&mut words, head::NOTICES_GRANT).await;
+        assert_eq!(soon(words.read_u64()).await.unwrap(), id.number);
     });
 }
 
@@ -313,6 +333,12 @@ async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> (Vec<u8>, io::Res
     let mut bytes = Vec::new();
     let end = soon(stream.read_to_end(&mut bytes)).await.map(drop);
     (bytes, end)
+}
+
+async fn reads(stream: &mut UnixStream, expected: &str) {
+    let mut bytes = vec![0; expected.len()];
+    soon(stream.read_exact(&mut bytes)).await.unwrap();
+    assert_eq!(bytes, expected.as_bytes());
 }
 
 fn reset(stream: TcpStream) {

@@ -42,6 +42,7 @@ pub const BYE: u64 = u64::MAX - 3;
 #[derive(Debug, Default)]
 pub struct Session {
     state: Mutex<State>,
+    connected: Notify,
     disconnected: Notify,
     emptied: Notify,
 }
@@ -73,10 +74,35 @@ impl Session {
         self.lock().connected.is_some()
     }
 
+    /// Has ends of file wait for the connection that comes, as they would for an answer, until the
+    /// returned value is dropped. `None` where there is a connection, or where one was expected
+    /// before: who failed to connect once is not waited for again.
+    #[must_use]
+    pub fn expect_connection(self: &Arc<Self>) -> Option<Expecting> {
+        self.lock().expect_connection().then(|| Expecting(Arc::clone(self)))
+    }
+
+    /// Has nobody wait for a connection any longer.
+    pub fn expect_no_connection(&self) {
+        self.lock().expect_no_connection();
+    }
+
+    /// Waits until there is a connection.
+    pub async fn connected(&self) {
+        loop {
+            let connected = self.connected.notified();
+            if self.is_connected() {
+                return;
+            }
+            connected.await;
+        }
+    }
+
     /// Says and hears over `stream`, of which `rest` was read already, until it ends or another
     /// one takes its place. If the other process has not said [`BYE`], all tunnels end with it.
     pub async fn serve(&self, mut stream: Stream, rest: Buffer) {
         let mut wire = Wire { connection: self.lock().connect(), ..Wire::default() };
+        self.connected.notify_waiters();
         let mut ended = self.hear(&mut wire, rest.filled());
         drop(rest);
         if ended.is_none() {
@@ -186,6 +212,23 @@ impl Session {
     }
 }
 
+/// A session whose other process is about to connect. It knows its tunnels as long.
+#[derive(Debug)]
+pub struct Expecting(Arc<Session>);
+
+impl Expecting {
+    /// Waits until it has connected, for so long at the most.
+    pub async fn wait(self, limit: Duration) {
+        let _ = timeout(limit, self.0.connected()).await;
+    }
+}
+
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        self.0.expect_no_connection();
+    }
+}
+
 /// What of a connection is between words.
 #[derive(Debug, Default)]
 struct Wire {
@@ -236,9 +279,9 @@ impl Tunnel {
     /// it lived after the first call. Who called [`Self::poll_aborted`] is woken.
     pub(crate) fn poll_alive(&self) -> Poll<()> {
         let mut state = self.session.lock();
-        let connected = state.connected.is_some();
+        let can_ask = state.can_ask();
         match state.tunnels.get_mut(&self.number) {
-            Some(tunnel) if tunnel.fate == Fate::Open && connected => {
+            Some(tunnel) if tunnel.fate == Fate::Open && can_ask => {
                 tunnel.fate = Fate::Doubted;
                 state.doubting.push(self.number);
                 state.ask();

@@ -280,6 +280,37 @@ async fn an_end_that_may_be_a_kill_is_delivered_once_the_other_process_has_answe
 }
 
 #[tokio::test]
+async fn an_end_that_may_be_an_abort_waits_for_the_connection_that_comes() {
+    for says in [Some(NUMBER), Some(PONG), None] {
+        let (mut client, accepted) = tcp_pair().await;
+        let (upstream, mut far) = UnixStream::pair().unwrap();
+        let session: Arc<Session> = Arc::default();
+        let expecting = session.expect_connection().unwrap();
+        let relay =
+            Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(upstream).unwrap());
+        let relay = start(relay, Side::Upstream, &session);
+        client.shutdown().await.unwrap();
+        assert!(read_all(&mut far).await.0.is_empty());
+        far.write_all(b"reply").await.unwrap();
+        drop(far);
+        client.read_exact(&mut [0; 5]).await.unwrap();
+        assert!(timeout(SOON / 50, client.read(&mut [0])).await.is_err(), "it waits");
+
+        let mut words = None;
+        if let Some(word) = says {
+            let words = words.insert(connect(&session));
+            assert_eq!(hear(words).await, PING);
+            say(words, word).await;
+        } else {
+            drop(expecting);
+        }
+        assert_eq!(read_all(&mut client).await.1.is_ok(), says != Some(NUMBER));
+        assert!(session.expect_connection().is_none(), "one attempt is all that is waited for");
+        drop(relay);
+    }
+}
+
+#[tokio::test]
 async fn an_end_that_is_announced_needs_no_question() {
     let Near { mut client, mut far, mut words, relay, session: _session } = near().await;
     client.shutdown().await.unwrap();

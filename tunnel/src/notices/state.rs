@@ -16,6 +16,7 @@ pub(super) struct State {
     /// Which of the connections so far is in use.
     pub(super) connected: Option<u64>,
     pub(super) connections: u64,
+    expected: Expected,
     pub(super) connection: Option<Waker>,
     pub(super) words: Vec<u64>,
     pub(super) pong_waits: bool,
@@ -43,10 +44,44 @@ pub(super) enum Fate {
     Trusted,
 }
 
+/// Whether the other process is about to connect.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Expected {
+    #[default]
+    Never,
+    Now,
+    Past,
+}
+
 impl State {
+    /// Whether it is expected from now on.
+    pub(super) fn expect_connection(&mut self) -> bool {
+        let may = self.connections == 0 && self.expected == Expected::Never;
+        if may {
+            self.expected = Expected::Now;
+        }
+        may
+    }
+
+    /// Whoever connects later finds that all doubts are over.
+    pub(super) fn expect_no_connection(&mut self) {
+        if self.expected == Expected::Now {
+            self.expected = Expected::Past;
+            for number in std::mem::take(&mut self.doubting) {
+                self.decide(number, Fate::Trusted);
+            }
+        }
+    }
+
+    /// Whether there is, or will be, who answers.
+    pub(super) fn can_ask(&self) -> bool {
+        self.connected.is_some() || self.expected == Expected::Now
+    }
+
     pub(super) fn connect(&mut self) -> u64 {
         self.connections += 1;
         self.connected = Some(self.connections);
+        self.expected = Expected::Past;
         self.wake_connection();
         // What was asked over an earlier connection is asked again.
         self.words.retain(|word| *word != PING);
@@ -137,7 +172,7 @@ impl State {
     /// Asks for all who doubt, unless that was asked and not answered yet: under load one question
     /// serves many.
     pub(super) fn ask(&mut self) {
-        if self.asking.is_empty() && !self.doubting.is_empty() {
+        if self.connected.is_some() && self.asking.is_empty() && !self.doubting.is_empty() {
             self.asking = std::mem::take(&mut self.doubting);
             self.say(PING);
         }
