@@ -86,7 +86,7 @@ pub async fn serve(session: Arc<Session>, mut stream: Stream, rest: Buffer, limi
 
 /// How long the client of a new session has to connect for notices. It does so as soon as it has
 /// its first tunnel; meanwhile that may be over.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(5);
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(1);
 /// How many sessions a client may have. One is enough, but one that ends may still have tunnels.
 const MOST_PER_CLIENT: usize = 16;
 
