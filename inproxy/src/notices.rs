@@ -91,6 +91,7 @@ impl Notices {
                 }
                 Err(error) => tracing::debug!(%error, "failed to connect for notices"),
             }
+            // If that failed, nobody is to wait any longer.
             drop(expecting);
         });
     }

@@ -56,7 +56,7 @@ enum Expected {
 impl State {
     /// Whether it is expected from now on.
     pub(super) fn expect_connection(&mut self) -> bool {
-        let may = self.connections == 0 && self.expected == Expected::Never;
+        let may = self.expected == Expected::Never;
         if may {
             self.expected = Expected::Now;
         }
