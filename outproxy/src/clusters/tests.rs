@@ -172,7 +172,7 @@ async fn aws_is_asked_now_and_then_and_less_often_while_it_fails() {
     let policy = Policy::new(&config(&cluster("eu-west-1")));
     let (followers, aws) = (Followers::default(), Fake::new(Vec::new()));
     let _task = followers.start(only(&policy), aws.clone(), GRACE);
-    // The clock is paused: a sleep lets all happen that happens until then.
+    // The clock is paused: each sleep here lets all happen that happens until then.
     sleep(10 * INTERVAL).await;
     let pauses = aws.pauses();
     assert!((8..=11).contains(&pauses.len()), "{pauses:?}");
