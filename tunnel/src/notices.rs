@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Waits until there is a connection.
-    pub async fn connected(&self) {
+    async fn connected(&self) {
         loop {
             let connected = self.connected.notified();
             if self.is_connected() {
