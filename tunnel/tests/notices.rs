@@ -30,14 +30,20 @@ struct Near {
 }
 
 async fn near() -> Near {
+    let (client, far, session, relay) = near_unconnected().await;
+    let words = connect(&session);
+    Near { client, far, words, session, relay }
+}
+
+/// The same without a connection for words.
+async fn near_unconnected() -> (TcpStream, UnixStream, Arc<Session>, JoinHandle<Summary<()>>) {
     let (client, accepted) = tcp_pair().await;
     let (upstream, far) = UnixStream::pair().unwrap();
     let session = Arc::default();
-    let words = connect(&session);
     let relay =
         Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(upstream).unwrap());
     let relay = start(relay, Side::Upstream, &session);
-    Near { client, far, words, session, relay }
+    (client, far, session, relay)
 }
 
 fn connect(session: &Arc<Session>) -> UnixStream {
@@ -282,13 +288,8 @@ async fn an_end_that_may_be_a_kill_is_delivered_once_the_other_process_has_answe
 #[tokio::test]
 async fn an_end_that_may_be_an_abort_waits_for_the_connection_that_comes() {
     for says in [Some(NUMBER), Some(PONG), None] {
-        let (mut client, accepted) = tcp_pair().await;
-        let (upstream, mut far) = UnixStream::pair().unwrap();
-        let session: Arc<Session> = Arc::default();
+        let (mut client, mut far, session, _relay) = near_unconnected().await;
         let expecting = session.expect_connection().unwrap();
-        let relay =
-            Relay::new(Stream::try_from(accepted).unwrap(), Stream::try_from(upstream).unwrap());
-        let relay = start(relay, Side::Upstream, &session);
         client.shutdown().await.unwrap();
         assert!(read_all(&mut far).await.0.is_empty());
         far.write_all(b"reply").await.unwrap();
@@ -296,17 +297,17 @@ async fn an_end_that_may_be_an_abort_waits_for_the_connection_that_comes() {
         client.read_exact(&mut [0; 5]).await.unwrap();
         assert!(timeout(SOON / 50, client.read(&mut [0])).await.is_err(), "it waits");
 
-        let mut words = None;
-        if let Some(word) = says {
-            let words = words.insert(connect(&session));
-            assert_eq!(hear(words).await, PING);
-            say(words, word).await;
+        let _words = if let Some(word) = says {
+            let mut words = connect(&session);
+            assert_eq!(hear(&mut words).await, PING);
+            say(&mut words, word).await;
+            Some(words)
         } else {
             drop(expecting);
-        }
+            None
+        };
         assert_eq!(read_all(&mut client).await.1.is_ok(), says != Some(NUMBER));
         assert!(session.expect_connection().is_none(), "one attempt is all that is waited for");
-        drop(relay);
     }
 }
 
