@@ -173,10 +173,11 @@ pub(super) fn is_hsm(port: Port) -> bool {
     HSM_PORTS.contains(&port.get())
 }
 
-/// The networks of these addresses, as they are made by default, for what is better than single
-/// addresses.
-pub(super) fn subnet(ip: IpAddr) -> Option<Cidr> {
+/// The network of an address, as networks are made by default, for what is better than single
+/// addresses. Where that has addresses that are refused, it is the address alone.
+pub(super) fn subnet(ip: IpAddr) -> Cidr {
     let prefix = if ip.is_ipv4() { 24 } else { 64 };
-    let net = ipnet::IpNet::new(ip, prefix).ok()?.trunc();
-    net.to_string().parse().ok()
+    let net = ipnet::IpNet::new(ip, prefix).ok();
+    let net = net.and_then(|net| net.trunc().to_string().parse().ok());
+    net.filter(|net| reason_to_refuse(*net).is_none()).unwrap_or_else(|| ip.into())
 }

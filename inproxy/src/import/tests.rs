@@ -92,6 +92,15 @@ fn a_script_becomes_raw_forwards_and_shows_what_is_better() {
 }
 
 #[test]
+fn no_subnet_is_proposed_that_would_be_refused() {
+    let (text, _) = made(
+        "socat TCP6-LISTEN:2223,bind=[::10] VSOCK-CONNECT:3:2223\n\
+         socat TCP4-LISTEN:2223,bind=255.255.255.9 VSOCK-CONNECT:3:2224\n",
+    );
+    assert!(text.contains("#addresses = [\"255.255.255.9\", \"::10\"] # the subnets"), "{text}");
+}
+
+#[test]
 fn a_socat_on_every_address_is_for_what_its_port_says() {
     let (text, config) = made(
         "ip -4 addr add 10.0.10.103/24 dev lo\nip link set dev lo up\n\

@@ -140,7 +140,7 @@ fn grouped(forwards: &[Forward]) -> BTreeMap<(String, String), BTreeSet<u16>> {
         let port = forward.port.get();
         let local = match &forward.local {
             Local::Address(ip) if is_hsm(forward.port) => {
-                hsms.extend(subnet(*ip));
+                hsms.insert(subnet(*ip));
                 continue;
             }
             Local::Address(ip) => format!("addresses = [\"{ip}\"]"),
