@@ -50,13 +50,13 @@ impl<'a> Application<'a> {
     /// As [`Self::start`], with a configuration of outproxy, and a level of enclave-app's log.
     #[must_use]
     pub fn start_with(world: &'a World, vpc: &Vpc, outproxy_config: &str, level: &str) -> Self {
-        Self::start_in(world, vpc, outproxy_config, level, Haste::of_an_operator())
+        Self::start_in(world, vpc, outproxy_config, level, false)
     }
 
     /// As [`Self::start`], but a request may wait long for others.
     #[must_use]
-    pub fn start_without_haste(world: &'a World, vpc: &Vpc) -> Self {
-        Self::start_in(world, vpc, &vpc.outproxy_config(world, ALLOWED), "info", Haste::None)
+    pub fn start_patient(world: &'a World, vpc: &Vpc) -> Self {
+        Self::start_in(world, vpc, &vpc.outproxy_config(world, ALLOWED), "info", true)
     }
 
     fn start_in(
@@ -64,12 +64,12 @@ impl<'a> Application<'a> {
         vpc: &Vpc,
         outproxy_config: &str,
         level: &str,
-        haste: Haste,
+        may_wait: bool,
     ) -> Self {
         let outproxy = world.outproxy(outproxy_config);
         let link = start_link(world, vpc);
         let ca = vpc.authority.certificate().display().to_string();
-        write_config(world, &ca, level, haste);
+        write_config(world, &ca, level, may_wait);
         let inproxy_config = vpc.inproxy_config(world);
         let enclave = Running::start(world, &inproxy_config, &link);
         Self { world, outproxy, enclave, link, inproxy_config }
@@ -183,25 +183,12 @@ fn start_link(world: &World, vpc: &Vpc) -> Link {
     Link::start(&world.enclave, world.directory(), vpc.authority.certificate(), &HSMS)
 }
 
-/// How long a request may take.
-#[derive(Clone, Copy)]
-enum Haste {
-    None,
-    /// As long as the defaults say.
-    Usual,
-}
-
-impl Haste {
-    /// Emulated, everything takes longer than an operator would allow.
-    fn of_an_operator() -> Self {
-        if is_emulated() { Self::None } else { Self::Usual }
-    }
-}
-
-fn write_config(world: &World, ca: &str, level: &str, haste: Haste) {
-    let (call, limits) = match haste {
-        Haste::None => ("call-timeout = '60s'", "request-timeout = '90s'"),
-        Haste::Usual => ("", ""),
+fn write_config(world: &World, ca: &str, level: &str, may_wait: bool) {
+    // Emulated, everything takes longer than an operator would allow.
+    let (call, limits) = if may_wait || is_emulated() {
+        ("call-timeout = '60s'", "request-timeout = '90s'")
+    } else {
+        ("", "")
     };
     let config = format!(
         "listen = '{}'\n\
