@@ -18,7 +18,7 @@ build: ## the binaries, in target/<target>/release: static ones, and enclave-app
 	rustup target add $(TARGET) $(GNU_TARGET)
 	cargo build --release --target $(TARGET) -p inproxy -p outproxy -p host-client
 	cargo build --release --target $(GNU_TARGET) -p enclave-app
-	test $(GNU_BIN) -ef $(BIN) || cp $(GNU_BIN)/enclave-app $(BIN)/
+	test $(GNU_BIN) -ef $(BIN) || cp -f $(GNU_BIN)/enclave-app $(BIN)/
 
 test: build ## every test, also those over real AF_VSOCK in a virtual machine
 	tests/lab/setup
