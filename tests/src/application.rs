@@ -50,26 +50,10 @@ impl<'a> Application<'a> {
     /// As [`Self::start`], with a configuration of outproxy, and a level of enclave-app's log.
     #[must_use]
     pub fn start_with(world: &'a World, vpc: &Vpc, outproxy_config: &str, level: &str) -> Self {
-        Self::start_in(world, vpc, outproxy_config, level, false)
-    }
-
-    /// As [`Self::start`], but a request may wait long for others.
-    #[must_use]
-    pub fn start_patient(world: &'a World, vpc: &Vpc) -> Self {
-        Self::start_in(world, vpc, &vpc.outproxy_config(world, ALLOWED), "info", true)
-    }
-
-    fn start_in(
-        world: &'a World,
-        vpc: &Vpc,
-        outproxy_config: &str,
-        level: &str,
-        may_wait: bool,
-    ) -> Self {
         let outproxy = world.outproxy(outproxy_config);
         let link = start_link(world, vpc);
         let ca = vpc.authority.certificate().display().to_string();
-        write_config(world, &ca, level, may_wait);
+        write_config(world, &ca, level);
         let inproxy_config = vpc.inproxy_config(world);
         let enclave = Running::start(world, &inproxy_config, &link);
         Self { world, outproxy, enclave, link, inproxy_config }
@@ -183,13 +167,10 @@ fn start_link(world: &World, vpc: &Vpc) -> Link {
     Link::start(&world.enclave, world.directory(), vpc.authority.certificate(), &HSMS)
 }
 
-fn write_config(world: &World, ca: &str, level: &str, may_wait: bool) {
+fn write_config(world: &World, ca: &str, level: &str) {
     // Emulated, everything takes longer than an operator would allow.
-    let (call, limits) = if may_wait || is_emulated() {
-        ("call-timeout = '60s'", "request-timeout = '90s'")
-    } else {
-        ("", "")
-    };
+    let limits = if is_emulated() { "request-timeout = '90s'" } else { "" };
+    let call = if is_emulated() { "call-timeout = '60s'" } else { "" };
     let config = format!(
         "listen = '{}'\n\
          [secret]\nid = '{SECRET}'\nregion = '{REGION}'\ncredentials = 'request'\n\

@@ -111,8 +111,7 @@ fn a_thousand_requests_at_once_for_one_label_make_one_key(world: &World) {
 
 fn a_thousand_labels_make_a_thousand_keys(world: &World) {
     let vpc = Vpc::start(world);
-    // On a busy machine the last ones wait for longer than an operator would.
-    let application = Application::start_patient(world, &vpc);
+    let application = Application::start(world, &vpc);
     let created = ask_at_once(&application, "each its own", |number| format!("key-{number}"));
     assert_eq!(created, REQUESTS);
     let keys = vpc.cluster.keys();
