@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use nix::libc;
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::connect::connect;
 use tunnel::connections::{Connection, Connections, Stop};
 use tunnel::destination::Destination;
 use tunnel::endpoint::Endpoint;
+use tunnel::event_loop;
 use tunnel::head::{self, Answer, AnswerError};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::label::Label;
 use tunnel::listener::Peer;
 use tunnel::relay::{Relay, Side, Timeouts};
 use tunnel::stream::Stream;
-use tunnel::timers::{sleep, timeout};
 
 use crate::config::Config;
 use crate::forwards::{Forwards, Target};
@@ -87,7 +87,7 @@ impl Forwarder {
         match self.connections.open() {
             Some(connection) => {
                 let forward = forward.clone();
-                tokio::spawn(Arc::clone(self).run(client, peer, forward, target, connection));
+                event_loop::spawn(Arc::clone(self).run(client, peer, forward, target, connection));
             }
             None => self.journal.failed(peer, Some(target.destination()), &Failure::TooMany),
         }

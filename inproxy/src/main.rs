@@ -19,7 +19,7 @@ use inproxy::telemetry::Telemetry;
 use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
 use tunnel::import::ImportError;
-use tunnel::{kernel, output, resources, telemetry, timers};
+use tunnel::{event_loop, kernel, output, resources, telemetry};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -46,7 +46,7 @@ fn serve(config: Config, application: &[OsString]) -> anyhow::Result<ExitCode> {
     let outbox = config.telemetry.map(|_| Arc::new(Outbox::default()));
     telemetry::init_with(config.log, outbox.clone().map(inproxy::telemetry::copy))?;
     kernel::warn_of_hazards();
-    timers::start()?.block_on(async {
+    event_loop::run(async {
         let duty = Duty::new(application).context("failed to catch signals")?;
         let mut telemetry = outbox.map(|outbox| Telemetry::start(&config, outbox));
         let result = do_duty(config, duty, telemetry.as_mut()).await;
@@ -55,7 +55,7 @@ fn serve(config: Config, application: &[OsString]) -> anyhow::Result<ExitCode> {
             telemetry.finish(failure.as_deref()).await;
         }
         result
-    })
+    })?
 }
 
 async fn do_duty(

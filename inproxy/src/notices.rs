@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::connect::connect;
 use tunnel::endpoint::Endpoint;
+use tunnel::event_loop;
 use tunnel::head::{self, SessionId, TunnelId};
 use tunnel::head_reader::HeadReader;
 use tunnel::notices::{Session, Tunnel};
 use tunnel::stream::Stream;
-use tunnel::timers::timeout;
 
 /// Numbers the tunnels, and connects for notices once an outproxy has said that it sends some: a
 /// proxy that is none sees nothing but CONNECT requests.
@@ -84,7 +84,7 @@ impl Notices {
         drop(current);
         let (notices, session) = (Arc::clone(self), Arc::clone(tunnel.session()));
         let expecting = session.expect_connection();
-        tokio::spawn(async move {
+        event_loop::spawn(async move {
             match notices.connect(id.session).await {
                 Ok((stream, rest)) => {
                     tokio::join!(session.serve(stream, rest), session.leave_when_idle());

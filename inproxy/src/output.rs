@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tunnel::lossy_writer::{LossyWriter, PATIENCE};
 use tunnel::records::{Level, Source};
-use tunnel::timers::timeout;
 
 use self::lines::Lines;
 use crate::outbox::{MOST_LINES, Outbox};

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tunnel::accept::accept;
 use tunnel::chain::Chain;
 use tunnel::endpoint::Endpoint;
+use tunnel::event_loop::Task;
 use tunnel::listener::{ListenError, Listener};
 use tunnel::signals;
 
@@ -76,15 +76,15 @@ impl Server {
         telemetry: Option<&Telemetry>,
         serving: impl FnOnce(),
     ) -> io::Result<ExitCode> {
-        let mut tasks = JoinSet::new();
         let journal = Arc::clone(&self.forwarder);
-        tasks.spawn(async move { journal.journal().count_suppressed().await });
+        let mut tasks =
+            vec![Task::spawn(async move { journal.journal().count_suppressed().await })];
         let listeners = self.listeners.len();
         for listener in self.listeners {
             let forwarder = Arc::clone(&self.forwarder);
-            tasks.spawn(async move {
+            tasks.push(Task::spawn(async move {
                 accept(&listener, |stream, peer| forwarder.serve(stream, peer)).await;
-            });
+            }));
         }
         tracing::info!(listeners, "ready");
         match duty {
@@ -99,7 +99,7 @@ impl Server {
                 serving();
                 let code = application.wait().await?;
                 // What it wrote last may still be on its way.
-                tasks.shutdown().await;
+                stop(tasks).await;
                 let grace = self.forwarder.shutdown_grace().min(LAST_BYTES);
                 self.forwarder.connections().drain(grace, pending::<()>()).await;
                 self.forwarder.notices().leave().await;
@@ -109,7 +109,7 @@ impl Server {
             Duty::Serve(mut signals) => {
                 serving();
                 signals.stop().await;
-                tasks.shutdown().await;
+                stop(tasks).await;
                 let connections = self.forwarder.connections();
                 let grace = self.forwarder.shutdown_grace();
                 tracing::info!(open = connections.count(), ?grace, "shutting down");
@@ -120,6 +120,12 @@ impl Server {
                 Ok(ExitCode::SUCCESS)
             }
         }
+    }
+}
+
+async fn stop(tasks: Vec<Task>) {
+    for task in tasks {
+        task.stop().await;
     }
 }
 

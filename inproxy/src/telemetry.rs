@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{SetOnce, watch};
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tunnel::accept;
+use tunnel::event_loop::Task;
 use tunnel::records::{Application, Level, MAX_TEXT, Snapshot, Source, now, printable};
 use tunnel::telemetry::Copy;
-use tunnel::timers::timeout;
 
 use self::link::Link;
 use crate::config::Config;
@@ -31,7 +30,7 @@ pub struct Telemetry {
     vitals: Arc<Vitals>,
     phase: watch::Sender<Phase>,
     attempted: watch::Receiver<bool>,
-    task: JoinHandle<()>,
+    task: Task,
 }
 
 impl Telemetry {
@@ -51,7 +50,7 @@ impl Telemetry {
             attempted: attempts,
         };
         let captures = config.telemetry.is_some_and(|telemetry| telemetry.application_output);
-        Self { outbox, captures, vitals, phase, attempted, task: tokio::spawn(link.run()) }
+        Self { outbox, captures, vitals, phase, attempted, task: Task::spawn(link.run()) }
     }
 
     /// The lines that wait to be told.
@@ -86,19 +85,13 @@ impl Telemetry {
 
     /// Tells the rest, within a moment: these are the last words. `failure` is why this process
     /// ends, if it ends badly.
-    pub async fn finish(mut self, failure: Option<&str>) {
+    pub async fn finish(self, failure: Option<&str>) {
         if let Some(failure) = failure {
             let text = printable(failure.as_bytes(), MAX_TEXT);
             self.outbox.push(Source::Inproxy, Level::Error, text);
         }
         self.phase.send_replace(Phase::Ending);
-        let _ = timeout(FAREWELL, &mut self.task).await;
-    }
-}
-
-impl Drop for Telemetry {
-    fn drop(&mut self) {
-        self.task.abort();
+        let _ = timeout(FAREWELL, self.task.ended()).await;
     }
 }
 

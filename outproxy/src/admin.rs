@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tunnel::accept::accept;
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Listener;
 use tunnel::stream::Stream;
-use tunnel::timers::timeout;
 
 pub use self::fetch::{FetchError, fetch};
 use self::http::{Method, Response};

@@ -17,8 +17,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 pub use self::answer::{Fault, FaultKind, Hsm, Listed, Members, Stage};
 pub use self::cluster::{Cluster, ClusterError, ClusterId, EndpointUrl, Region};
 pub use self::follower::{Api, FIRST_BACKOFF, Followers, LONGEST_BACKOFF, ask};
@@ -26,6 +24,7 @@ pub use self::status::ClusterStatus;
 
 use self::record::{News, Record};
 use crate::allowlist::Allowlist;
+use tokio::time::Instant;
 
 /// Whether this outproxy can ask AWS.
 pub const IS_AVAILABLE: bool = cfg!(feature = "cloudhsm");

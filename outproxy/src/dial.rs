@@ -10,13 +10,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use nix::errno::Errno;
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tunnel::connect::connect_tcp;
 use tunnel::destination::Destination;
 use tunnel::host::{DnsName, Host};
 use tunnel::stream::Stream;
 use tunnel::tcp::set_upstream_options;
-use tunnel::timers::{timeout, timeout_at, until};
 
 use crate::resolver::{Answer, DnsError, Family, Lookup, Resolver};
 
@@ -322,6 +321,13 @@ impl Waiting {
 
     fn len(&self) -> usize {
         self.v6.len() + self.v4.len()
+    }
+}
+
+/// Waits until then; without a timer, which would wake another thread, where that has come.
+async fn until(deadline: Instant) {
+    if Instant::now() < deadline {
+        sleep_until(deadline).await;
     }
 }
 

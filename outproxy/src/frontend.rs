@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tunnel::accept::accept;
 use tunnel::backlog::Backlog;
 use tunnel::destination::Destination;
 use tunnel::endpoint::Endpoint;
+use tunnel::event_loop::Task;
 use tunnel::listener::{ListenError, Listener};
-use tunnel::timers::sleep;
 
 use crate::config::{self, Config};
 use crate::service::Service;
@@ -134,7 +134,7 @@ async fn longest_wait(backlog: io::Result<Backlog>) {
 #[derive(Debug)]
 struct Accepting {
     listener: Arc<Listener>,
-    task: JoinHandle<()>,
+    task: Task,
     /// Where a raw listener leads; `None` if it is a routed one.
     to: Arc<ArcSwapOption<Destination>>,
 }
@@ -147,7 +147,7 @@ impl Accepting {
     ) -> Self {
         let listener = Arc::new(listener);
         let (accepting, target) = (Arc::clone(&listener), Arc::clone(&to));
-        let task = tokio::spawn(async move {
+        let task = Task::spawn(async move {
             accept(&accepting, |stream, peer| service.serve(stream, peer, target.load_full()))
                 .await;
         });
@@ -155,17 +155,9 @@ impl Accepting {
     }
 
     /// Stops accepting, and returns the last hold on the listener.
-    async fn stopped(mut self) -> Arc<Listener> {
-        self.task.abort();
-        // It was cancelled: there is no other way to end it.
-        let _ = (&mut self.task).await;
-        Arc::clone(&self.listener)
-    }
-}
-
-impl Drop for Accepting {
-    fn drop(&mut self) {
-        self.task.abort();
+    async fn stopped(self) -> Arc<Listener> {
+        self.task.stop().await;
+        self.listener
     }
 }
 

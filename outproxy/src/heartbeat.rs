@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::overview::Overview;
 use crate::service_manager::ServiceManager;
-use tunnel::timers::interval;
 
 /// Feeds the watchdog and keeps the status line up to date, for ever.
 ///

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
 use tunnel::connect::connect;
 use tunnel::endpoint::Endpoint;
-use tunnel::timers::timeout;
 
 use crate::admin::{EXCHANGE_TIMEOUT, FetchError, LONGEST_SILENCE};
 use crate::enclaves::{EnclaveId, LoggedLine};

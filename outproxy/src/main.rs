@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tunnel::config::ConfigError;
 use tunnel::import::ImportError;
 use tunnel::signals::Signals;
-use tunnel::{kernel, output, resources, telemetry, timers};
+use tunnel::{event_loop, kernel, output, resources, telemetry};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -68,12 +68,12 @@ fn serve(config: Config, path: PathBuf, inherited: Inherited) -> anyhow::Result<
     kernel::warn_of_hazards();
     let recorder = Recorder::install()?;
     resources::raise_descriptor_limit_or_warn(config.limits.max_connections);
-    timers::start()?.block_on(async {
+    event_loop::run(async {
         let signals = Signals::install()?;
         let server = Server::open(config, path, log, recorder, inherited).await?;
         server.run(signals).await;
         Ok(ExitCode::SUCCESS)
-    })
+    })?
 }
 
 #[expect(clippy::print_stderr, reason = "the log may not be up, or be turned off")]

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 use tunnel::buffer::Buffer;
 use tunnel::endpoint::Cid;
+use tunnel::event_loop;
 use tunnel::head::{NOTICES_GRANT, SessionId, TunnelId};
 use tunnel::notices::{Session, Tunnel};
 use tunnel::stream::Stream;
-use tunnel::timers::timeout;
 
 /// All sessions, each under the CID of its client: no client can name another's.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ impl Notices {
     pub fn register(&self, cid: Option<Cid>, id: TunnelId) -> Option<Tunnel> {
         let tunnel = self.session(cid, id.session)?.register(id.number)?;
         if let Some(expecting) = tunnel.session().expect_connection() {
-            tokio::spawn(expecting.wait(LONGEST_ATTEMPT));
+            event_loop::spawn(expecting.wait(LONGEST_ATTEMPT));
         }
         Some(tunnel)
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use metrics::{Label, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::sleep;
 use tunnel::metrics::{self as names, CATALOGUE, Kind, LabelKey, Metric, Values};
 use tunnel::process;
-use tunnel::timers::sleep;
 
 /// What records the metrics of this process.
 #[derive(Clone, Debug)]

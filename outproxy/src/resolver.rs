@@ -22,11 +22,10 @@ use hickory_resolver::net::NetError;
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tunnel::host::DnsName;
 use tunnel::log_limit::count_suppressed;
 use tunnel::metrics as names;
-use tunnel::timers::{self, timeout};
 
 pub use self::error::DnsError;
 use self::memory::{Change, Memory, Recall};
@@ -188,7 +187,7 @@ impl Resolver {
             lock(&state).finish(&question, &result);
             sender.send_replace(Some(result));
         };
-        queries.spawn_on(query, &timers::runtime());
+        queries.spawn(query);
         Some(pending)
     }
 

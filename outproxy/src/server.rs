@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 use tunnel::chain::Chain;
 use tunnel::config::ConfigError;
+use tunnel::event_loop::Task;
 use tunnel::listener::{ListenError, Listener};
 use tunnel::metrics as names;
 use tunnel::signals::{Signals, Wish};
@@ -78,7 +79,8 @@ impl Server {
         self.hand_on().await;
         self.manager.tell(&[NotifyState::Ready]).await;
         let overview = Arc::clone(&self.pages.overview);
-        let heartbeat = tokio::spawn(heartbeat::beat(self.manager.clone(), overview));
+        // Where connections are served: if that hangs, the watchdog is to bite.
+        let heartbeat = Task::spawn(heartbeat::beat(self.manager.clone(), overview));
         tracing::info!(listeners = self.config.listeners.len(), "ready");
         loop {
             tokio::select! {
@@ -103,7 +105,7 @@ impl Server {
         tracing::info!(cut_off, "stopped");
         upkeep.abort();
         forward.abort();
-        heartbeat.abort();
+        drop(heartbeat);
     }
 
     /// Has the next process inherit the listeners.

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::connections::{Connection, Connections, Stop};
 use tunnel::destination::Destination;
 use tunnel::endpoint::{Cid, Endpoint};
+use tunnel::event_loop;
 use tunnel::head::{self, Request};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::listener::Peer;
 use tunnel::notices::{Session, Tunnel};
 use tunnel::relay::{Lingering, Relay, Side, Timeouts};
 use tunnel::stream::Stream;
-use tunnel::timers::timeout;
 use tunnel::traffic::Traffic;
 use tunnel::vsock;
 
@@ -127,7 +127,7 @@ impl Service {
         let service = Arc::clone(self);
         match self.connections.open() {
             Some(connection) => {
-                tokio::spawn(service.run(stream, client, to, connection));
+                event_loop::spawn(service.run(stream, client, to, connection));
             }
             None => {
                 // It may have wanted to connect for notices.
@@ -188,12 +188,12 @@ impl Service {
             }
             Ok(Open::Notices(session, rest)) => {
                 let limit = self.policy().limits.header_timeout;
-                tokio::spawn(notices::serve(session, client, rest, limit));
+                event_loop::spawn(notices::serve(session, client, rest, limit));
                 None
             }
             Ok(Open::Records(connection, rest)) => {
                 let limit = self.policy().limits.header_timeout;
-                tokio::spawn(enclaves::serve(connection, client, rest, limit));
+                event_loop::spawn(enclaves::serve(connection, client, rest, limit));
                 None
             }
             Err(refusal) => {
@@ -284,13 +284,13 @@ impl Service {
         if is_raw {
             // There are no words for a refusal but the abort.
             let lingering = Lingering::abort_alone(client, policy.limits.half_close_timeout * 2);
-            tokio::spawn(async move {
+            event_loop::spawn(async move {
                 lingering.closed().await;
                 drop(permit);
             });
         } else {
             let answer = refusal.answer();
-            tokio::spawn(async move {
+            event_loop::spawn(async move {
                 client.hang_up(answer.as_bytes(), HANG_UP_TIMEOUT).await;
                 drop(permit);
             });

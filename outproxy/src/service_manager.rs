@@ -12,7 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use sd_notify::NotifyState;
 use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixStream};
-use tunnel::timers::timeout;
+use tokio::time::timeout;
 
 /// A service manager, if there is one.
 ///

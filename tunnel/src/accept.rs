@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::libc;
+use tokio::time::sleep;
 
 use crate::listener::{Listener, Peer};
 use crate::stream::Stream;
-use crate::timers::sleep;
 
 /// Accepts connections for ever and hands each to `handle`, which must not block.
 ///

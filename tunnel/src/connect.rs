@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use nix::libc;
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
 use crate::host::Host;
 use crate::stream::{Kind, Stream};
-use crate::timers::timeout;
 use crate::{tcp, vsock};
 
 /// Connects to an endpoint, within `limit`. Names are not resolved.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::buffer;
-use crate::timers::timeout;
 
 /// All open connections of a proxy, each with the facts by which it may be judged again.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod bound;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,22 +15,21 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 pub use self::bound::{Bound, NotBound};
 use crate::destination::Destination;
 use crate::endpoint::{Cid, Endpoint};
+use crate::event_loop::Watched;
 use crate::host::Host;
 use crate::stream::{Kind, Stream};
-use crate::watch::watch;
 use crate::{tcp, vsock};
 
 /// A socket that accepts connections.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
-    socket: AsyncFd<Socket>,
+    watched: Watched,
+    socket: Socket,
     name: Option<UnlinkOnDrop>,
     /// Whether its clients may have connected before it had the options that they inherit.
     is_late: bool,
@@ -54,11 +54,11 @@ impl Listener {
                 Endpoint::Unix(path) => (listen_unix(path)?, Some(UnlinkOnDrop::new(path))),
                 Endpoint::Vsock { cid, port } => (vsock::listen(*cid, *port, BACKLOG)?, None),
             };
-            Ok((watch(socket, Interest::READABLE)?, name))
+            Ok((Watched::new(&socket, false)?, socket, name))
         };
         match listen() {
-            Ok((socket, name)) => {
-                Ok(Self { endpoint: endpoint.clone(), socket, name, is_late: false })
+            Ok((watched, socket, name)) => {
+                Ok(Self { endpoint: endpoint.clone(), watched, socket, name, is_late: false })
             }
             Err(source) => Err(ListenError { endpoint: endpoint.clone(), source }),
         }
@@ -76,10 +76,12 @@ impl Listener {
             socket.set_nonblocking(true)?;
             let is_late = prepare(&socket, &endpoint)?;
             socket.listen(BACKLOG)?;
-            Ok((watch(socket, Interest::READABLE)?, is_late))
+            Ok((Watched::new(&socket, false)?, socket, is_late))
         };
         match adopt(bound.socket) {
-            Ok((socket, is_late)) => Ok(Self { endpoint, socket, name: None, is_late }),
+            Ok((watched, socket, is_late)) => {
+                Ok(Self { endpoint, watched, socket, name: None, is_late })
+            }
             Err(source) => Err(ListenError { endpoint, source }),
         }
     }
@@ -105,14 +107,18 @@ impl Listener {
     /// What accept(2) answers; [`crate::accept`] knows which of them to wait out.
     pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
         loop {
-            let mut queue = self.socket.readable().await?;
-            if let Ok(accepted) = queue.try_io(|socket| self.accept_queued(socket.get_ref())) {
-                return accepted;
+            let seen = poll_fn(|cx| self.watched.poll_readable(cx)).await;
+            match self.accept_queued() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.watched.set_unreadable(seen);
+                }
+                accepted => return accepted,
             }
         }
     }
 
-    fn accept_queued(&self, listener: &Socket) -> io::Result<(Stream, Peer)> {
+    fn accept_queued(&self) -> io::Result<(Stream, Peer)> {
+        let listener = &self.socket;
         if !has_queued(listener)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use metrics::counter;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::metrics as names;
-use crate::timers::sleep;
 
 /// Admits so many lines a second, and counts the others.
 #[derive(Debug)]

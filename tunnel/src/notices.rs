@@ -20,10 +20,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use crate::buffer::Buffer;
 use crate::stream::Stream;
-use crate::timers::{sleep, timeout};
 use state::{Fate, Registered, State};
 
 /// Added to a tunnel's number: all that was for the reader is delivered, and the end of file that

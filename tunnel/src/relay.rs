@@ -15,14 +15,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::buffer::Buffer;
 use crate::connections::Stop;
 use crate::head_reader::{HeadError, HeadReader};
 use crate::notices::Tunnel;
 use crate::stream::Stream;
-use crate::timers::sleep_until;
 use crate::traffic::Traffic;
 use crate::vsock::LostData;
 use direction::{Direction, TunnelAt};

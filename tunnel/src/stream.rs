@@ -14,10 +14,11 @@ use std::time::Duration;
 use nix::libc;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use crate::buffer::Buffer;
+use crate::event_loop::poll_proceed;
 use crate::pipe::Pipe;
-use crate::timers::timeout;
 use crate::vsock::LostData;
 use crate::{tcp, vsock};
 use socket::Socket;
@@ -165,6 +166,8 @@ impl Stream {
     /// What write(2) answers.
     pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
+            // As long as the peer takes all of it nothing else would end the turn of this task.
+            poll_fn(poll_proceed).await;
             let n = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
             bytes = &bytes[n..];
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tunnel::connect::connect;
 use tunnel::destination::{Destination, Port};
 use tunnel::endpoint::Endpoint;
@@ -19,7 +19,6 @@ use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::host::Host;
 use tunnel::proxy_status::ProxyStatus;
 use tunnel::stream::Stream;
-use tunnel::timers::timeout;
 
 use super::{Details, MOST_AT_ONCE, advice};
 use crate::config::{Config, Forward, Local};

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::connect::connect;
 use tunnel::endpoint::Endpoint;
@@ -18,7 +18,6 @@ use tunnel::head::{self, Answer, AnswerError};
 use tunnel::head_reader::{HeadError, HeadReader};
 use tunnel::records::Snapshot;
 use tunnel::stream::Stream;
-use tunnel::timers::{interval_at, sleep, timeout};
 
 use super::{Phase, Vitals};
 use crate::outbox::Outbox;

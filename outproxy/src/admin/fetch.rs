@@ -4,10 +4,10 @@ use std::io;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use tunnel::connect::connect;
 use tunnel::endpoint::Endpoint;
 use tunnel::host::Clamped;
-use tunnel::timers::timeout;
 
 use super::EXCHANGE_TIMEOUT;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 use tunnel::stream::Stream;
-use tunnel::timers::{sleep, timeout};
 
 use super::http::{Method, Request, Response};
 use crate::enclaves::{Cursor, EnclaveId, Enclaves, LoggedLine};

@@ -22,9 +22,9 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::time::timeout;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
-use tunnel::timers::timeout;
 
 use super::{Api, Cluster, ClusterId, Fault, FaultKind, Hsm, Stage};
 

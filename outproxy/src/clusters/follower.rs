@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
-use tunnel::timers::{self, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Fault, Hsm, Listed};
 use super::aws::Aws;
@@ -64,7 +63,7 @@ impl Followers {
     pub(super) fn start(&self, followed: &Arc<Followed>, api: impl Api, grace: Duration) -> Task {
         let (followed, changed) = (Arc::clone(followed), Arc::clone(&self.changed));
         let following = follow(Arc::clone(&followed), api, grace, changed);
-        Task { followed, grace, handle: timers::runtime().spawn(following) }
+        Task { followed, grace, handle: tokio::spawn(following) }
     }
 }
 

@@ -18,10 +18,9 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
 };
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tunnel::host::{Clamped, Host};
 use tunnel::stream::Stream;
-use tunnel::timers::timeout;
 
 use super::certificate::Certificate;
 

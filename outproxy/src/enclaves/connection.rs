@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 use tunnel::buffer::Buffer;
 use tunnel::head::RECORDS_GRANT;
 use tunnel::records::{Application, Level, Malformed, Record, RecordReader};
 use tunnel::stream::Stream;
-use tunnel::timers::{sleep_until, timeout};
 
 use super::enclave::{Connected, Enclave};
 use super::{EnclaveId, Enclaves, State};

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, interval};
 use tunnel::records::Level;
 use tunnel::telemetry::OTHERS;
-use tunnel::timers::interval;
 
 use super::enclave::Enclave;
 use super::journald::Journald;

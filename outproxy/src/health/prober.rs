@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::Health;
 use super::target::Target;
 use crate::dial::dial_address;
-use tunnel::timers::sleep_until;
 
 /// How many probes are made at once.
 pub const MOST_AT_ONCE: usize = 32;

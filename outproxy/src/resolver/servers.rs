@@ -6,8 +6,8 @@ use hickory_resolver::Hosts;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::read_system_conf;
+use tokio::time::timeout;
 use tunnel::host::DnsName;
-use tunnel::timers::timeout;
 
 use super::query::{Ask, NameServers, Question};
 use super::{BUDGET, DnsError, Family};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tunnel::destination::Destination;
 use tunnel::endpoint::Cid;
-use tunnel::timers::timeout;
 
 use super::Service;
 use crate::refusal::Refusal;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::process::{Outproxy, Place, connect};
-use crate::sources::sources;
 use crate::{ADMIN, LISTEN};
 
 fn reload(place: &Place, outproxy: &Outproxy, format: &str, level: &str) {
@@ -119,4 +119,21 @@ fn key(argument: &str) -> Option<String> {
     let name = argument.split('=').next()?.trim().trim_start_matches(['%', '?']);
     let is_name = |char: char| char.is_ascii_lowercase() || char == '_';
     (!name.is_empty() && name.chars().all(is_name)).then(|| name.into())
+}
+
+/// The files of a package, without the tests in them.
+fn sources(package: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("src");
+    let without_tests = |file: PathBuf| {
+        let mut source = fs::read_to_string(&file).unwrap();
+        source.truncate(source.find("#[cfg(test)]\nmod tests").unwrap_or(source.len()));
+        (file, source)
+    };
+    files(&root).into_iter().map(without_tests).collect()
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let (directories, found): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    directories.iter().flat_map(|directory| files(directory)).chain(found).collect()
 }

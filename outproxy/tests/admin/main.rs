@@ -10,7 +10,6 @@ mod logging;
 mod monitoring;
 mod process;
 mod schema;
-mod sources;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener};

@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 
 use crate::buffer::Buffer;
 use crate::notices::Tunnel;
 use crate::pipe::{self, Pipe};
 use crate::stream::Stream;
-use crate::timers::sleep;
 
 /// Copies one way. It holds a buffer or a pipe only while the receiver is slower than the sender.
 #[derive(Debug, Default)]

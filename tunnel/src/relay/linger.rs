@@ -8,13 +8,13 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::io::Interest;
+use tokio::time::timeout;
 
 use super::direction::Direction;
 use super::{Relay, Side};
 use crate::buffer::Buffer;
 use crate::notices::Session;
 use crate::stream::{Kind, Stream};
-use crate::timers::timeout;
 use crate::vsock::BUFFER_SIZE;
 use crate::watch::watch;
 

@@ -1,16 +1,15 @@
 //! A connected socket, and what the runtime watches it for.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{RecvFlags, SendFlags, getpeername, recv, send};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::Kind;
-use crate::watch::watch;
+use crate::event_loop::Watched;
 
 /// A socket that never blocks.
 ///
@@ -18,8 +17,7 @@ use crate::watch::watch;
 /// whenever its peer has read, and each of these reports would wake the relay for nothing.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// Before the descriptor, since it must end before that is closed.
-    watched: Option<AsyncFd<RawFd>>,
+    watched: Watched,
     watches_room: bool,
     /// Whether to look what there is to read, though the runtime has not heard of anything. Who
     /// connects mostly speaks at once; and who was sent something may have run and answered before
@@ -51,10 +49,8 @@ impl Socket {
             return Self::new(descriptor, kind);
         }
         let socket = Self::watching(descriptor, kind, true)?;
-        if let Some(watched) = &socket.watched {
-            // What is ready stays so: the first write may go ahead.
-            watched.writable().await?.retain_ready();
-        }
+        // What is ready stays so: the first write may go ahead.
+        poll_fn(|cx| socket.watched.poll_writable(cx)).await;
         rustix::net::sockopt::socket_error(&socket.descriptor)??;
         Ok(socket)
     }
@@ -64,22 +60,8 @@ impl Socket {
             rustix::fs::fcntl_getfl(&descriptor)?.contains(rustix::fs::OFlags::NONBLOCK),
             "every other tunnel would wait for its calls"
         );
-        let mut socket =
-            Self { watched: None, watches_room, is_due: false, pays: None, kind, descriptor };
-        socket.watch()?;
-        Ok(socket)
-    }
-
-    fn watch(&mut self) -> io::Result<()> {
-        let interest = if self.watches_room {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
-        // The kernel knows a descriptor once only.
-        self.watched = None;
-        self.watched = Some(watch(self.descriptor.as_raw_fd(), interest)?);
-        Ok(())
+        let watched = Watched::new(&descriptor, watches_room)?;
+        Ok(Self { watched, watches_room, is_due: false, pays: None, kind, descriptor })
     }
 
     /// What carries it.
@@ -112,10 +94,9 @@ impl Socket {
         cx: &mut Context<'_>,
         mut take: impl FnMut(BorrowedFd<'_>) -> io::Result<(T, bool)>,
     ) -> Poll<io::Result<T>> {
-        let watched = self.watched.as_ref().ok_or_else(unwatched)?;
         loop {
-            let mut readable = match watched.poll_read_ready(cx) {
-                Poll::Ready(readable) => readable?,
+            let seen = match self.watched.poll_readable(cx) {
+                Poll::Ready(seen) => seen,
                 Poll::Pending if mem::take(&mut self.is_due) => {
                     return match take(self.descriptor.as_fd()) {
                         Err(error) if is_passing(&error) => {
@@ -136,13 +117,13 @@ impl Socket {
                 Ok((taken, was_all)) => {
                     self.pays.get_or_insert(true);
                     if was_all {
-                        readable.clear_ready();
-                    } else {
-                        readable.retain_ready();
+                        self.watched.set_emptied(seen);
                     }
                     return Poll::Ready(Ok(taken));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.watched.set_unreadable(seen);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -163,16 +144,15 @@ impl Socket {
                     return Poll::Ready(given);
                 }
             }
+            self.watched.watch_room(&self.descriptor)?;
             self.watches_room = true;
-            self.watch()?;
-            // Whoever waited to read was forgotten with the old registration.
-            cx.waker().wake_by_ref();
         }
-        let watched = self.watched.as_ref().ok_or_else(unwatched)?;
         loop {
-            let mut writable = ready!(watched.poll_write_ready(cx))?;
+            let seen = ready!(self.watched.poll_writable(cx));
             match give(self.descriptor.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.watched.set_full(seen);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 given => {
                     self.is_due = self.pays == Some(true);
@@ -201,11 +181,6 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
-/// The kernel had no memory to watch it.
-fn unwatched() -> io::Error {
-    io::ErrorKind::OutOfMemory.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,14 +188,17 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::task::Waker;
 
-    // Nothing is awaited: the runtime never has a turn in which it could hear of anything.
-
+    /// Without a turn of the runtime, in which it could hear of anything.
     fn read(socket: &mut Socket) -> Option<usize> {
         let mut cx = Context::from_waker(Waker::noop());
         match socket.poll_read(&mut cx, &mut [0; 64]) {
             Poll::Ready(read) => Some(read.unwrap()),
             Poll::Pending => None,
         }
+    }
+
+    async fn hear(socket: &mut Socket) -> usize {
+        poll_fn(|cx| socket.poll_read(cx, &mut [0; 64])).await.unwrap()
     }
 
     fn write(socket: &mut Socket) {
@@ -250,8 +228,7 @@ mod tests {
         let mut socket = Socket::new(socket, Kind::Unix).unwrap();
         exchange(&mut peer, &mut socket);
         assert_eq!(read(&mut socket), None, "nobody answers at once the first time");
-        tokio::task::yield_now().await;
-        assert_eq!(read(&mut socket), Some(5), "the runtime has heard of it");
+        assert_eq!(hear(&mut socket).await, 5);
         (peer, socket)
     }
 
@@ -278,7 +255,6 @@ mod tests {
         write(&mut socket);
         peer.write_all(b"reply").unwrap();
         assert_eq!(read(&mut socket), None);
-        tokio::task::yield_now().await;
-        assert_eq!(read(&mut socket), Some(5), "the runtime has heard of it");
+        assert_eq!(hear(&mut socket).await, 5);
     }
 }

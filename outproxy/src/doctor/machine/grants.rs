@@ -6,12 +6,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::time::timeout;
 use tunnel::endpoint::Endpoint;
 use tunnel::examination::Finding;
 use tunnel::examination::machine::{descriptors, own_descriptors};
 use tunnel::examination::processes::{Serving, own_capabilities};
 use tunnel::limits::MaxConnections;
-use tunnel::timers::timeout;
 
 /// What is granted, and to whom.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use tunnel::connect::connect;
 use tunnel::destination::Destination;
 use tunnel::endpoint::Endpoint;
 use tunnel::examination::Finding;
-use tunnel::timers::timeout;
 
 /// Asks for a token, and then for something without one. The token is not used.
 pub(super) async fn examine() -> Finding {
