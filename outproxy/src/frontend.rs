@@ -71,29 +71,16 @@ impl Frontend {
         Ok(self.service.enforce(config))
     }
 
-    /// Accepts nothing more, and lets connections finish, for `grace` or until `hurry` is ready;
-    /// then ends those that are left, says how many, and takes leave of the clients.
-    ///
-    /// Where somebody keeps a listener for the next process, clients can connect meanwhile, and
-    /// wait. So the first of them shortens the grace period to [`LONGEST_WAIT`] from then.
-    pub async fn drain(mut self, grace: Duration, hurry: impl Future) -> usize {
+    /// Accepts nothing more. Whoever keeps a listener for the next process has clients wait there;
+    /// others are refused from when this returns.
+    pub async fn close(mut self) -> Draining {
         self.service.notices().retire();
         let mut listeners = Vec::new();
         for (_, accepting) in self.listeners.drain() {
             listeners.push(accepting.stopped().await);
         }
         let backlog = Backlog::watch(listeners.iter().map(Arc::as_ref));
-        drop(listeners);
-        let hurry = async {
-            tokio::select! {
-                _ = hurry => {}
-                () = longest_wait(backlog) => {}
-            }
-        };
-        let cut_off = self.service.connections().drain(grace, hurry).await;
-        self.service.notices().leave().await;
-        self.service.enclaves().close();
-        cut_off
+        Draining { service: self.service, backlog }
     }
 
     /// Opens what `config` listens on and nobody has opened yet.
@@ -111,6 +98,34 @@ impl Frontend {
             (listener.on.clone(), Accepting::start(opened, to, Arc::clone(&self.service)))
         };
         Ok(opened.into_iter().map(start).collect())
+    }
+}
+
+/// A service that gets no more connections.
+#[derive(Debug)]
+pub struct Draining {
+    service: Arc<Service>,
+    backlog: io::Result<Backlog>,
+}
+
+impl Draining {
+    /// Lets connections finish, for `grace` or until `hurry` is ready; then ends those that are left,
+    /// says how many, and takes leave of the clients.
+    ///
+    /// Where somebody keeps a listener for the next process, clients can connect meanwhile, and
+    /// wait. So the first of them shortens the grace period to [`LONGEST_WAIT`] from then.
+    pub async fn finish(self, grace: Duration, hurry: impl Future) -> usize {
+        let Self { service, backlog } = self;
+        let hurry = async {
+            tokio::select! {
+                _ = hurry => {}
+                () = longest_wait(backlog) => {}
+            }
+        };
+        let cut_off = service.connections().drain(grace, hurry).await;
+        service.notices().leave().await;
+        service.enclaves().close();
+        cut_off
     }
 }
 

@@ -96,10 +96,10 @@ impl Server {
         let open = self.frontend.service().connections().count();
         let grace = self.config.limits.shutdown_grace;
         tracing::info!(open, ?grace, "shutting down");
+        let draining = self.frontend.close().await;
         let stopping = [NotifyState::Stopping];
         let telling = self.manager.tell(&stopping);
-        let draining = self.frontend.drain(grace, signals.stop());
-        let ((), cut_off) = tokio::join!(telling, draining);
+        let ((), cut_off) = tokio::join!(telling, draining.finish(grace, signals.stop()));
         journal.abort();
         service.journal().close();
         tracing::info!(cut_off, "stopped");

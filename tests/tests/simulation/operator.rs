@@ -107,7 +107,7 @@ impl Operator {
                 None => pending().await,
             }
         };
-        frontend.drain(grace, hurry).await;
+        frontend.close().await.finish(grace, hurry).await;
         self.logging.abort();
         sleep(Duration::from_millis(pause)).await;
     }
