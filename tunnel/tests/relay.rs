@@ -352,6 +352,15 @@ async fn an_answer_that_is_held_is_not_lost_when_upstream_ends_at_once() {
     assert_eq!(read_all(&mut client).await.0, b"OK\n");
 }
 
+#[tokio::test]
+async fn an_answer_that_is_held_is_not_lost_when_upstream_fails_at_once() {
+    let (mut client, upstream, relay) = held(HOUR).await;
+    reset(upstream);
+    assert_eq!(read_all(&mut client).await.0, b"OK\n");
+    let summary = end_of(relay).await;
+    assert!(matches!(summary.outcome, Outcome::Aborted(Side::Upstream, _)), "{summary:?}");
+}
+
 /// A client on a Unix socket, its upstream, and a relay that holds `OK` back for `limit`.
 async fn held(limit: Duration) -> (UnixStream, TcpStream, Running) {
     let (client, near) = UnixStream::pair().unwrap();

@@ -52,6 +52,8 @@ enum State {
     Ended,
     /// Besides, the receiver was told that the end is a clean one.
     Announced,
+    /// The sender has failed while something was held back, which is still to be delivered.
+    Failed(Option<io::Error>),
     /// Bytes may come.
     #[default]
     Open,
@@ -103,7 +105,7 @@ impl Direction {
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
         match &mut self.state {
             State::Broken(error) => error.take(),
-            State::Announced | State::Done | State::Ended | State::Open => None,
+            State::Announced | State::Done | State::Ended | State::Failed(_) | State::Open => None,
         }
     }
 
@@ -122,7 +124,7 @@ impl Direction {
             if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_held(cx, from))?;
+            ready!(self.poll_held(cx, from));
             let Poll::Ready(delivered) = self.poll_deliver(cx, to) else {
                 if !self.stalled {
                     self.stalled = true;
@@ -188,6 +190,11 @@ impl Direction {
         from: &mut Stream,
         to: &Stream,
     ) -> Poll<io::Result<usize>> {
+        if let State::Failed(error) = &mut self.state
+            && let Some(error) = error.take()
+        {
+            return Poll::Ready(Err(error));
+        }
         if self.pipes > 0
             && let Some(mut pipe) = Pipe::take()
         {
@@ -206,21 +213,20 @@ impl Direction {
     }
 
     /// Ready once nothing is held back.
-    fn poll_held(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<io::Result<()>> {
+    fn poll_held(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<()> {
         if let (Some(limit), Some(Waiting::Buffer(held))) = (&mut self.held, &mut self.waiting) {
             let mut buffer = Buffer::take();
             buffer.put(held.filled());
             match from.poll_read(cx, &mut buffer) {
-                Poll::Ready(read) => {
-                    // Were it the end of the stream, it would be read again.
-                    read?;
-                    *held = buffer;
-                }
+                // If this is the end of the stream, it will be read again.
+                Poll::Ready(Ok(_)) => *held = buffer,
+                // That will not: the kernel tells an error once.
+                Poll::Ready(Err(error)) => self.state = State::Failed(Some(error)),
                 Poll::Pending => ready!(limit.as_mut().poll(cx)),
             }
         }
         self.held = None;
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 
     fn poll_deliver(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
@@ -248,7 +254,9 @@ impl Direction {
             State::Broken(_) => true,
             // A peer that was told of the end may close both ways.
             State::Done => false,
-            State::Announced | State::Ended | State::Open => receiver.was_aborted(),
+            State::Announced | State::Ended | State::Failed(_) | State::Open => {
+                receiver.was_aborted()
+            }
         }
     }
 }
