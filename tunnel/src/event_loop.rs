@@ -5,8 +5,8 @@
 //! sockets only. All else is left to a runtime of tokio on another thread, whose timers, signals
 //! and channels wake tasks here as they wake any task.
 //!
-//! Where there is no loop, in commands that connect once and in tests, the runtime of tokio that a
-//! thread runs waits for its sockets.
+//! Where there is no loop, as in enclave-app, in commands that connect once and in tests, the runtime
+//! of tokio that a thread runs waits for its sockets.
 
 mod background;
 mod driven;
