@@ -139,7 +139,7 @@ thread_local! {
     /// Of the event loop, where there is one, also on the thread of its runtime.
     static SOURCES: RefCell<Option<Arc<Sources>>> = const { RefCell::new(None) };
     static CURRENT: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
-    /// How often the task that this loop runs may go on before its turn is over.
+    /// How often the task that this loop runs may go on until its turn is over.
     static BUDGET: Cell<Option<u8>> = const { Cell::new(None) };
 }
 
@@ -206,9 +206,10 @@ impl EventLoop {
         task.wake.begin();
         let polled = task.future.as_mut().poll(&mut Context::from_waker(&task.waker));
         let mut tasks = self.tasks.borrow_mut();
-        match (polled, tasks.get_mut(key)) {
-            (Poll::Pending, Some(slot)) => *slot = Some(task),
-            (Poll::Pending, None) | (Poll::Ready(()), _) => tasks.remove(key),
+        if polled.is_ready() {
+            tasks.remove(key);
+        } else if let Some(slot) = tasks.get_mut(key) {
+            *slot = Some(task);
         }
     }
 
@@ -225,5 +226,5 @@ impl EventLoop {
 
 /// In place of the key of a slot.
 const MAIN: usize = usize::MAX;
-/// How often a task may find a socket ready in one turn: as often as with tokio.
+/// How often a task may go on in one turn: as often as with tokio.
 const TURN: u8 = 128;
